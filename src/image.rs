@@ -1,0 +1,392 @@
+//! An image: what reservations become when they are finalized. It owns the memory that code runs from.
+//!
+//! Law: an image is complete or does not exist. Whatever fails on the way to it leaves nothing executable.
+
+use std::any::Any;
+use std::fmt;
+use std::ptr::NonNull;
+
+use crate::error::Error;
+use crate::icache;
+use crate::id::{ReservationId, SectionId};
+use crate::kind::SectionKind;
+use crate::num::{Address, Span};
+use crate::reservation::{Reservation, Section};
+use crate::stats::Account;
+use crate::sys::Block;
+use crate::unwind::Frames;
+
+/// Code that can run, and the data that it refers to: one or more finalized reservations.
+///
+/// Dropping it deregisters its unwind tables and gives the memory back. Whoever calls into it keeps it alive meanwhile.
+#[derive(Default)]
+pub struct Image {
+    /// Invariant: sorted by reservation, each there once.
+    parts: Vec<Part>,
+}
+
+/// One finalized reservation. Fields drop in their order: nobody unwinds through memory that is gone.
+struct Part {
+    reservation: ReservationId,
+    _frames: Frames,
+    memory: Memory,
+}
+
+enum Memory {
+    /// A block of this crate's.
+    Block {
+        block: Block,
+        sections: Vec<Section>,
+        _account: Account,
+    },
+    /// A foreign memory manager's.
+    Foreign {
+        sections: Vec<ForeignSection>,
+        _owner: Box<dyn Any + Send + Sync>,
+    },
+}
+
+/// Where a memory manager outside of this crate has placed a section.
+#[derive(Clone, Copy, Debug)]
+pub struct ForeignSection {
+    kind: SectionKind,
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: an address and a size; what they stand for is promised to `Image::from_foreign`.
+#[allow(unsafe_code)] // The pointer is a number here: nothing in this room reads through it.
+unsafe impl Send for ForeignSection {}
+// SAFETY: as above.
+#[allow(unsafe_code)] // As above.
+unsafe impl Sync for ForeignSection {}
+
+impl ForeignSection {
+    /// `size` bytes from `start`.
+    pub const fn new(kind: SectionKind, start: NonNull<u8>, size: usize) -> Self {
+        Self { kind, start, size }
+    }
+}
+
+/// A section of an image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImageSection {
+    id: SectionId,
+    kind: SectionKind,
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl ImageSection {
+    /// As it was allocated.
+    pub const fn id(&self) -> SectionId {
+        self.id
+    }
+
+    /// What it holds.
+    pub const fn kind(&self) -> SectionKind {
+        self.kind
+    }
+
+    /// Where it lies.
+    pub fn address(&self) -> Address {
+        Address::new(self.start.as_ptr() as u64)
+    }
+
+    /// Where it lies, to call or to read as its kind allows while the image is alive.
+    pub const fn pointer(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// In bytes.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl Image {
+    /// An image over memory that a foreign memory manager has finalized: section number `i` of `reservation` is
+    /// `sections[i]`, and `owner` gives the memory back when it is dropped.
+    ///
+    /// # Safety
+    ///
+    /// The sections stay where they are, with the permissions of their kinds, until `owner` is dropped.
+    #[allow(unsafe_code)] // Declares what the caller promises.
+    pub unsafe fn from_foreign(
+        reservation: ReservationId,
+        sections: Vec<ForeignSection>,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        let memory = Memory::Foreign {
+            sections,
+            _owner: owner,
+        };
+        Self {
+            parts: vec![Part {
+                reservation,
+                _frames: Frames::default(),
+                memory,
+            }],
+        }
+    }
+
+    /// The reservations that it is made of, in the order in which they were made.
+    pub fn reservations(&self) -> impl ExactSizeIterator<Item = ReservationId> {
+        self.parts.iter().map(|part| part.reservation)
+    }
+
+    /// All sections, reservation by reservation, in the order in which they were allocated.
+    pub fn sections(&self) -> impl Iterator<Item = ImageSection> {
+        self.parts
+            .iter()
+            .flat_map(|part| (0..part.len()).filter_map(|index| part.section(index)))
+    }
+
+    /// A section.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`].
+    pub fn section(&self, id: SectionId) -> Result<ImageSection, Error> {
+        let part = self
+            .find(id.reservation())
+            .ok()
+            .and_then(|at| self.parts[at].section(id.index()));
+        part.ok_or(Error::UnknownSection(id))
+    }
+
+    /// Where a section is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`].
+    pub fn address(&self, id: SectionId) -> Result<Address, Error> {
+        Ok(self.section(id)?.address())
+    }
+
+    /// Where a section is, to call or to read as its kind allows while the image is alive. There is no safe way to its bytes:
+    /// running code may be using them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`].
+    pub fn pointer(&self, id: SectionId) -> Result<NonNull<u8>, Error> {
+        Ok(self.section(id)?.pointer())
+    }
+
+    /// Takes one reservation out, so that it can be dropped by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownReservation`]. Nothing changed.
+    pub fn split(&mut self, reservation: ReservationId) -> Result<Self, Error> {
+        let at = self
+            .find(reservation)
+            .map_err(|_| Error::UnknownReservation(reservation))?;
+        Ok(Self {
+            parts: vec![self.parts.remove(at)],
+        })
+    }
+
+    /// Adds all that `other` owns.
+    pub fn join(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+        self.parts.sort_by_key(|part| part.reservation);
+    }
+
+    /// Keeps the memory for as long as the process lives.
+    pub fn leak(self) {
+        for part in self.parts {
+            tracing::debug!(reservation = ?part.reservation, "leaked");
+            std::mem::forget(part);
+        }
+    }
+
+    fn find(&self, reservation: ReservationId) -> Result<usize, usize> {
+        self.parts
+            .binary_search_by_key(&reservation, |part| part.reservation)
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.sections()).finish()
+    }
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match &self.memory {
+            Memory::Block { sections, .. } => sections.len(),
+            Memory::Foreign { sections, .. } => sections.len(),
+        }
+    }
+
+    fn section(&self, index: usize) -> Option<ImageSection> {
+        let (kind, start, size) = match &self.memory {
+            Memory::Block {
+                block, sections, ..
+            } => {
+                let section = sections.get(index)?;
+                (
+                    section.kind,
+                    block.pointer(section.span),
+                    section.span.size(),
+                )
+            }
+            Memory::Foreign { sections, .. } => {
+                let section = sections.get(index)?;
+                (section.kind, section.start, section.size)
+            }
+        };
+        Some(ImageSection {
+            id: SectionId::new(self.reservation, index),
+            kind,
+            start,
+            size,
+        })
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        tracing::debug!(reservation = ?self.reservation, "unloaded");
+    }
+}
+
+/// A finalization that failed, and what it was about to finalize.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct FinalizeError {
+    #[source]
+    error: Error,
+    reservations: Vec<Reservation>,
+}
+
+impl FinalizeError {
+    /// Why.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The reason, and the reservation as it was before: writable and filled. `None` where the system even refused to make
+    /// its pages writable again; its memory was then given back.
+    pub fn into_parts(mut self) -> (Error, Option<Reservation>) {
+        (self.error, self.reservations.pop())
+    }
+
+    /// The reason, and all reservations that could be made writable again.
+    pub(crate) fn into_all(self) -> (Error, Vec<Reservation>) {
+        (self.error, self.reservations)
+    }
+}
+
+impl From<FinalizeError> for Error {
+    fn from(failed: FinalizeError) -> Self {
+        failed.error
+    }
+}
+
+/// Turns reservations into one image: permissions first, then caches, then unwind tables.
+///
+/// With no reservation it makes no system call.
+pub(crate) fn finalize(mut reservations: Vec<Reservation>) -> Result<Image, FinalizeError> {
+    if reservations.is_empty() {
+        return Ok(Image::default());
+    }
+    let tables: Result<Vec<_>, Error> = reservations
+        .iter_mut()
+        .map(Reservation::unwind_tables)
+        .collect();
+    let tables = match tables.and_then(|tables| prepared(tables)) {
+        Ok(tables) => tables,
+        Err(error) => {
+            return Err(FinalizeError {
+                error,
+                reservations,
+            });
+        }
+    };
+    let sealed = seal_all(reservations)?;
+    for reservation in &sealed {
+        make_coherent(reservation.block(), reservation.code());
+    }
+    if let Err(source) = icache::synchronize_cores() {
+        let error = Error::System {
+            operation: "membarrier",
+            size: 0,
+            source,
+        };
+        let reservations = sealed.into_iter().filter_map(Reservation::unseal).collect();
+        return Err(FinalizeError {
+            error,
+            reservations,
+        });
+    }
+    let parts = sealed.into_iter().zip(tables).map(|(reservation, tables)| {
+        let mut frames = Frames::default();
+        for (start, records) in tables {
+            #[allow(unsafe_code)] // Hands the table to the unwinder.
+            // SAFETY: the table is in this reservation's memory, checked to consist of these records, true of its code by
+            // the contract of `register_eh_frames`, on pages that nobody writes from here on, and the part that owns both
+            // drops the frames first.
+            unsafe {
+                frames.register(start, &records);
+            }
+        }
+        let sealed = reservation.into_sealed();
+        tracing::debug!(reservation = ?sealed.id, "finalized");
+        let memory = Memory::Block {
+            block: sealed.block,
+            sections: sealed.sections,
+            _account: sealed.account,
+        };
+        Part {
+            reservation: sealed.id,
+            _frames: frames,
+            memory,
+        }
+    });
+    let mut parts: Vec<Part> = parts.collect();
+    parts.sort_by_key(|part| part.reservation);
+    Ok(Image { parts })
+}
+
+/// What a finalization needs once per process, before anything becomes executable.
+fn prepared<T>(value: T) -> Result<T, Error> {
+    let failed = |source| Error::System {
+        operation: "membarrier",
+        size: 0,
+        source,
+    };
+    icache::prepare().map(|()| value).map_err(failed)
+}
+
+/// Seals each reservation; if one cannot be, unseals those before it.
+fn seal_all(reservations: Vec<Reservation>) -> Result<Vec<Reservation>, FinalizeError> {
+    let mut sealed = Vec::with_capacity(reservations.len());
+    let mut waiting = reservations.into_iter();
+    while let Some(reservation) = waiting.next() {
+        match reservation.seal() {
+            Ok(reservation) => sealed.push(reservation),
+            Err((reservation, error)) => {
+                let before = sealed.into_iter().filter_map(Reservation::unseal);
+                let reservations = before.chain(reservation).chain(waiting).collect();
+                return Err(FinalizeError {
+                    error,
+                    reservations,
+                });
+            }
+        }
+    }
+    Ok(sealed)
+}
+
+fn make_coherent(block: &Block, code: Span) {
+    let start = block.pointer(code).as_ptr();
+    #[allow(unsafe_code)] // Cache maintenance by address.
+    // SAFETY: the pages of `code` are mapped and readable, since their reservation was just sealed.
+    unsafe {
+        icache::make_coherent(start, start, code.size());
+    }
+}

@@ -1,0 +1,81 @@
+//! The three kinds of memory that an object has, and tables with one entry for each.
+
+use std::fmt;
+use std::ops::{Index, IndexMut};
+
+/// What a section holds, and so which permission its memory ends up with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SectionKind {
+    /// Instructions: readable and executable once finalized.
+    Code,
+    /// Constants, unwind tables, and what is constant once relocated (GOT, `.data.rel.ro`): readable once finalized.
+    ReadOnlyData,
+    /// Variables: readable and writable, always.
+    ReadWriteData,
+}
+
+impl SectionKind {
+    /// All kinds, in the order in which a block holds them. COFF needs the code to come first.
+    pub const ALL: [Self; 3] = [Self::Code, Self::ReadOnlyData, Self::ReadWriteData];
+}
+
+impl fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Code => "code",
+            Self::ReadOnlyData => "read-only data",
+            Self::ReadWriteData => "read-write data",
+        })
+    }
+}
+
+/// One value for each [`SectionKind`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct PerKind<T> {
+    code: T,
+    rodata: T,
+    rwdata: T,
+}
+
+impl<T> PerKind<T> {
+    /// The three values, in the order of [`SectionKind::ALL`].
+    pub const fn new(code: T, rodata: T, rwdata: T) -> Self {
+        Self {
+            code,
+            rodata,
+            rwdata,
+        }
+    }
+
+    /// Each value turned into another.
+    pub fn map<U>(self, mut turn: impl FnMut(T) -> U) -> PerKind<U> {
+        PerKind::new(turn(self.code), turn(self.rodata), turn(self.rwdata))
+    }
+
+    /// The kinds and their values, in the order of [`SectionKind::ALL`].
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SectionKind, &T)> {
+        SectionKind::ALL.into_iter().map(|kind| (kind, &self[kind]))
+    }
+}
+
+impl<T> Index<SectionKind> for PerKind<T> {
+    type Output = T;
+
+    fn index(&self, kind: SectionKind) -> &T {
+        match kind {
+            SectionKind::Code => &self.code,
+            SectionKind::ReadOnlyData => &self.rodata,
+            SectionKind::ReadWriteData => &self.rwdata,
+        }
+    }
+}
+
+impl<T> IndexMut<SectionKind> for PerKind<T> {
+    fn index_mut(&mut self, kind: SectionKind) -> &mut T {
+        match kind {
+            SectionKind::Code => &mut self.code,
+            SectionKind::ReadOnlyData => &mut self.rodata,
+            SectionKind::ReadWriteData => &mut self.rwdata,
+        }
+    }
+}

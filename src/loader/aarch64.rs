@@ -1,0 +1,49 @@
+//! AArch64's static relocations (ARM-software/abi-aa, aaelf64, section 5.7) and its stub.
+
+use super::machine::STUB_CODE;
+use super::relocation::{Field::*, Operand::*, Row};
+use crate::reach::aarch64::*;
+
+/// Sorted by number.
+pub(super) const RELOCATIONS: &[Row] = &[
+    Row::new(ABS64, Symbol, Data64),
+    Row::new(ABS32, Symbol, Data32),
+    Row::new(ABS16, Symbol, Data16),
+    Row::new(PREL64, Symbol, Data64),
+    Row::new(PREL32, Symbol, Data32),
+    Row::new(PREL16, Symbol, Data16),
+    Row::new(MOVW_UABS_G0, Symbol, Movw { shift: 0 }),
+    Row::new(MOVW_UABS_G0_NC, Symbol, Movw { shift: 0 }),
+    Row::new(MOVW_UABS_G1, Symbol, Movw { shift: 16 }),
+    Row::new(MOVW_UABS_G1_NC, Symbol, Movw { shift: 16 }),
+    Row::new(MOVW_UABS_G2, Symbol, Movw { shift: 32 }),
+    Row::new(MOVW_UABS_G2_NC, Symbol, Movw { shift: 32 }),
+    Row::new(MOVW_UABS_G3, Symbol, Movw { shift: 48 }),
+    Row::new(MOVW_SABS_G0, Symbol, MovwSigned { shift: 0 }),
+    Row::new(MOVW_SABS_G1, Symbol, MovwSigned { shift: 16 }),
+    Row::new(MOVW_SABS_G2, Symbol, MovwSigned { shift: 32 }),
+    Row::new(LD_PREL_LO19, Symbol, Offset { at: 5, bits: 19 }),
+    Row::new(ADR_PREL_LO21, Symbol, Adr),
+    Row::new(ADR_PREL_PG_HI21, Symbol, AdrPage),
+    Row::new(ADR_PREL_PG_HI21_NC, Symbol, AdrPage),
+    Row::new(ADD_ABS_LO12_NC, Symbol, Imm12 { scale: 0 }),
+    Row::new(LDST8_ABS_LO12_NC, Symbol, Imm12 { scale: 0 }),
+    Row::new(TSTBR14, Symbol, Offset { at: 5, bits: 14 }),
+    Row::new(CONDBR19, Symbol, Offset { at: 5, bits: 19 }),
+    Row::new(JUMP26, Branch, Offset { at: 0, bits: 26 }),
+    Row::new(CALL26, Branch, Offset { at: 0, bits: 26 }),
+    Row::new(LDST16_ABS_LO12_NC, Symbol, Imm12 { scale: 1 }),
+    Row::new(LDST32_ABS_LO12_NC, Symbol, Imm12 { scale: 2 }),
+    Row::new(LDST64_ABS_LO12_NC, Symbol, Imm12 { scale: 3 }),
+    Row::new(LDST128_ABS_LO12_NC, Symbol, Imm12 { scale: 4 }),
+    Row::new(GOT_LD_PREL19, SlotOfSum, Offset { at: 5, bits: 19 }),
+    Row::new(ADR_GOT_PAGE, SlotOfSum, AdrPage),
+    Row::new(LD64_GOT_LO12_NC, SlotOfSum, Imm12 { scale: 3 }),
+    Row::new(LD64_GOTPAGE_LO15, SlotOfSumFromGot, Imm12 { scale: 3 }),
+    Row::new(PLT32, Branch, Data32),
+    Row::new(GOTPCREL32, SlotPlusAddend, Data32),
+];
+
+/// `ldr x16, .+8`, `br x16`: to the address that follows. x16 is a linker's to use (AAPCS64, section 6.1.1), and a branch
+/// through it may land on a BTI for calls.
+pub(super) const STUB: [u8; STUB_CODE] = [0x50, 0, 0, 0x58, 0, 0x02, 0x1f, 0xd6];

@@ -1,0 +1,138 @@
+//! The CPUs that objects can be for.
+
+use std::fmt;
+
+use object::elf;
+
+use super::relocation::Row;
+use super::{aarch64, x86_64};
+
+/// A CPU that this loader knows the relocations of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Machine {
+    /// 64-bit Arm, little-endian.
+    Aarch64,
+    /// x86-64.
+    X86_64,
+}
+
+impl Machine {
+    /// The one that this runs on, if it is one of them.
+    pub const HOST: Option<Self> = if cfg!(all(target_arch = "aarch64", target_endian = "little")) {
+        Some(Self::Aarch64)
+    } else if cfg!(target_arch = "x86_64") {
+        Some(Self::X86_64)
+    } else {
+        None
+    };
+
+    pub(super) fn elf(self) -> elf::Machine {
+        match self {
+            Self::Aarch64 => elf::EM_AARCH64,
+            Self::X86_64 => elf::EM_X86_64,
+        }
+    }
+
+    pub(super) fn from_elf(machine: elf::Machine) -> Option<Self> {
+        [Self::Aarch64, Self::X86_64]
+            .into_iter()
+            .find(|known| known.elf() == machine)
+    }
+
+    /// What relocation `number` computes and writes.
+    pub(super) fn relocation(self, number: u32) -> Option<&'static Row> {
+        let table = match self {
+            Self::Aarch64 => aarch64::RELOCATIONS,
+            Self::X86_64 => x86_64::RELOCATIONS,
+        };
+        let found = table.binary_search_by_key(&number, |row| row.range.number());
+        found.ok().map(|at| &table[at])
+    }
+
+    /// Relocation `number` in words.
+    pub(super) fn relocation_name(self, number: u32) -> String {
+        let known = match self {
+            Self::Aarch64 => crate::reach::aarch64::range(number),
+            Self::X86_64 => crate::reach::x86_64::range(number),
+        };
+        known.map_or_else(
+            || format!("{self} relocation {number}"),
+            |range| range.name().into(),
+        )
+    }
+
+    /// Whether relocation `number` asks for nothing.
+    pub(super) fn is_none(self, number: u32) -> bool {
+        match self {
+            // aaelf64 section 5.7.1: 0, and 256 from before the numbers were final.
+            Self::Aarch64 => number == 0 || number == 256,
+            Self::X86_64 => number == 0,
+        }
+    }
+
+    /// The addend of a branch to the very beginning of a function. x86-64 counts from the end of the 4-byte field.
+    pub(super) fn branch_addend(self) -> i64 {
+        match self {
+            Self::Aarch64 => 0,
+            Self::X86_64 => -4,
+        }
+    }
+
+    /// Code that goes on at `target`, wherever that is.
+    pub(super) fn stub(self, target: u64) -> [u8; STUB_SIZE] {
+        let code = match self {
+            Self::Aarch64 => aarch64::STUB,
+            Self::X86_64 => x86_64::STUB,
+        };
+        let mut stub = [0; STUB_SIZE];
+        let (head, tail) = stub.split_at_mut(STUB_SIZE - size_of::<u64>());
+        head.copy_from_slice(&code);
+        tail.copy_from_slice(&target.to_le_bytes());
+        stub
+    }
+}
+
+/// Of a stub, in bytes: code that loads an address from its end, and that address.
+pub(super) const STUB_SIZE: usize = STUB_CODE + size_of::<u64>();
+
+/// Of the code in a stub, in bytes.
+pub(super) const STUB_CODE: usize = 8;
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aarch64 => "aarch64",
+            Self::X86_64 => "x86-64",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relocations_are_found_by_number() {
+        for (machine, table) in [
+            (Machine::Aarch64, aarch64::RELOCATIONS),
+            (Machine::X86_64, x86_64::RELOCATIONS),
+        ] {
+            assert!(
+                table
+                    .windows(2)
+                    .all(|pair| pair[0].range.number() < pair[1].range.number()),
+                "{machine}"
+            );
+            for row in table {
+                let found = machine.relocation(row.range.number()).unwrap();
+                assert_eq!(found.range.name(), row.range.name());
+            }
+        }
+        assert!(Machine::X86_64.relocation(0x1000).is_none());
+        assert_eq!(
+            Machine::X86_64.relocation_name(0x1000),
+            "x86-64 relocation 4096"
+        );
+    }
+}

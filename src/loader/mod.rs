@@ -1,0 +1,126 @@
+//! A reference loader for ELF relocatable objects: what `llvm-rtdyld` is to LLVM, in safe code over the public interface.
+//!
+//! [`Loader::load`] reads objects, [`Loader::link`] asks a memory manager for everything that they need at once, relocates, and
+//! finalizes. Memory decides nothing about correctness: a reference that does not reach its target is an error that names
+//! relocation, symbol, object, section and distance.
+//!
+//! Files are untrusted as files: whatever is in them, loading and linking end with a program or an error. Running the code is
+//! `unsafe`, as is taking its word for how to unwind it.
+
+mod aarch64;
+mod error;
+mod execute;
+mod library;
+mod link;
+mod machine;
+mod object;
+mod plan;
+mod program;
+mod relocation;
+mod resolver;
+mod symbols;
+mod x86_64;
+
+pub use error::{LoadError, Place, UndefinedSymbol};
+pub use library::Library;
+pub use machine::Machine;
+pub use program::{Program, ProgramSection};
+pub use resolver::Resolver;
+
+use self::execute::TrueEhFrames;
+use self::object::Object;
+use crate::error::Error;
+use crate::manager::ReservingMemoryManager;
+
+/// Which objects share a reservation, and so a GOT, and are in reach of each other whatever happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Placement {
+    /// All of them.
+    #[default]
+    Together,
+    /// None: each has its own. Calls from one to another go through stubs where they must; references to another's data
+    /// may be out of reach.
+    PerObject,
+}
+
+/// Objects on their way to become a program.
+#[derive(Debug)]
+pub struct Loader<'data> {
+    machine: Machine,
+    placement: Placement,
+    /// Whether unwind tables are registered with the process's unwinder.
+    eh_frames: Option<TrueEhFrames>,
+    objects: Vec<Object<'data>>,
+}
+
+impl<'data> Loader<'data> {
+    /// A loader for objects that run on this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] on a CPU that it does not know.
+    pub fn new() -> Result<Self, Error> {
+        Machine::HOST
+            .map(Self::for_machine)
+            .ok_or(Error::Unsupported(
+                "the loader knows aarch64 and x86-64 only",
+            ))
+    }
+
+    /// A loader for objects that run on `machine`, which need not be this one.
+    pub fn for_machine(machine: Machine) -> Self {
+        Self {
+            machine,
+            placement: Placement::default(),
+            eh_frames: None,
+            objects: Vec::new(),
+        }
+    }
+
+    /// Decides which objects share a reservation.
+    pub fn with_placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Has unwind tables registered, so that exceptions and panics can pass through the program.
+    ///
+    /// Off by default: up to libgcc 12 each table makes throwing slower everywhere in the process.
+    ///
+    /// # Safety
+    ///
+    /// The objects' `.eh_frame` sections are true of their code, as a compiler's are.
+    #[allow(unsafe_code)] // Passes on what the caller promises.
+    pub unsafe fn with_eh_frames(mut self) -> Self {
+        // SAFETY: the contract is the same.
+        self.eh_frames = Some(unsafe { TrueEhFrames::promise() });
+        self
+    }
+
+    /// Reads an object file. `name` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Malformed`], [`LoadError::WrongMachine`], [`LoadError::NotRelocatable`]. The objects that were loaded
+    /// before stay.
+    pub fn load(&mut self, name: &str, bytes: &'data [u8]) -> Result<(), LoadError> {
+        self.objects.push(Object::parse(name, bytes, self.machine)?);
+        Ok(())
+    }
+
+    /// Makes a program of all objects: plans, allocates, resolves, relocates, checks, and finalizes.
+    ///
+    /// `resolver` is asked for what no object defines. Finalization is `manager`'s, so it includes whatever else is in flight
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// A [`LoadError`] that names the object, the symbol and the relocation. What was reserved is given back.
+    pub fn link(
+        self,
+        manager: &mut dyn ReservingMemoryManager,
+        resolver: &dyn Resolver,
+    ) -> Result<Program, LoadError> {
+        link::link(self, manager, resolver)
+    }
+}

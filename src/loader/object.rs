@@ -1,0 +1,424 @@
+//! An ELF relocatable object, read as untrusted bytes: sections to load, symbols, relocations.
+//!
+//! Law: what comes out of here is consistent. Section and symbol indices were checked, contents are as long as they say.
+
+use object::elf::{self, FileHeader64, Rela64, SectionHeader64, Sym64};
+use object::read::SymbolIndex;
+use object::read::elf::{FileHeader, Rela as _, SectionHeader, SectionTable, Sym, SymbolTable};
+use object::{Endianness, LittleEndian};
+
+use super::error::LoadError;
+use super::machine::Machine;
+use crate::kind::SectionKind;
+use crate::num::Align;
+
+const LE: LittleEndian = LittleEndian;
+type Header = FileHeader64<LittleEndian>;
+
+/// An object file's contents, borrowed from its bytes.
+#[derive(Debug)]
+pub(super) struct Object<'data> {
+    pub(super) name: String,
+    /// By section index; `None` for what is not loaded.
+    pub(super) sections: Vec<Option<Section<'data>>>,
+    /// By symbol index.
+    pub(super) symbols: Vec<Symbol<'data>>,
+    /// Sections of which a program keeps one copy.
+    pub(super) groups: Vec<Group<'data>>,
+}
+
+/// A section that takes up memory when the program runs.
+#[derive(Debug)]
+pub(super) struct Section<'data> {
+    pub(super) name: &'data str,
+    pub(super) kind: SectionKind,
+    /// In bytes. As many as `contents`, or more: the rest is zero.
+    pub(super) size: usize,
+    pub(super) align: Align,
+    pub(super) contents: &'data [u8],
+    relocations: &'data [Rela64<LittleEndian>],
+}
+
+/// A value to be written into a section once addresses are known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relocation {
+    /// In its section, in bytes.
+    pub(super) offset: u64,
+    /// The ABI's number of its kind.
+    pub(super) number: u32,
+    /// Index into the object's symbols.
+    pub(super) symbol: usize,
+    pub(super) addend: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Symbol<'data> {
+    pub(super) name: &'data [u8],
+    pub(super) binding: Binding,
+    pub(super) scope: Scope,
+    pub(super) place: Place,
+}
+
+impl Symbol<'_> {
+    /// Symbol 0.
+    const NONE: Self = Self {
+        name: b"",
+        binding: Binding::Local,
+        scope: Scope::Program,
+        place: Place::Absolute(0),
+    };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Binding {
+    Local,
+    Global,
+    Weak,
+}
+
+/// Who outside of the program's objects may define a symbol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scope {
+    /// Default visibility: the process and its libraries, too.
+    Process,
+    /// Hidden, internal or protected: only the objects themselves.
+    Program,
+}
+
+/// Where a symbol is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    Undefined,
+    Absolute(u64),
+    /// Room for it is made by the linker, once for all objects that ask.
+    Common {
+        size: usize,
+        align: Align,
+    },
+    Section {
+        index: usize,
+        offset: u64,
+    },
+    /// In a section that is not loaded.
+    Unloaded,
+    /// Of a kind that this loader does not have, named.
+    Unsupported(&'static str),
+}
+
+#[derive(Debug)]
+pub(super) struct Group<'data> {
+    pub(super) signature: &'data [u8],
+    pub(super) sections: Vec<usize>,
+}
+
+impl<'data> Section<'data> {
+    pub(super) fn relocations(&self) -> impl ExactSizeIterator<Item = Relocation> + use<'data> {
+        self.relocations.iter().map(|rela| Relocation {
+            offset: rela.r_offset(LE),
+            number: rela.r_type(LE, false).0,
+            symbol: rela.r_sym(LE, false) as usize,
+            addend: rela.r_addend(LE),
+        })
+    }
+
+    /// Whether it is a table of unwind information.
+    pub(super) fn is_eh_frame(&self) -> bool {
+        self.name == ".eh_frame"
+    }
+}
+
+impl<'data> Object<'data> {
+    /// Reads `bytes` as an object for `machine`.
+    pub(super) fn parse(
+        name: &str,
+        bytes: &'data [u8],
+        machine: Machine,
+    ) -> Result<Self, LoadError> {
+        Reader { name, bytes }.read(machine)
+    }
+}
+
+/// The file's bytes, and its name for messages.
+struct Reader<'name, 'data> {
+    name: &'name str,
+    bytes: &'data [u8],
+}
+
+impl<'data> Reader<'_, 'data> {
+    fn malformed(&self, reason: impl ToString) -> LoadError {
+        LoadError::Malformed {
+            object: self.name.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn checked<T>(&self, result: object::read::Result<T>) -> Result<T, LoadError> {
+        result.map_err(|reason| self.malformed(reason))
+    }
+
+    fn read(&self, machine: Machine) -> Result<Object<'data>, LoadError> {
+        let header = FileHeader64::<Endianness>::parse(self.bytes);
+        let header = header.map_err(|_| self.malformed("not a 64-bit ELF file"))?;
+        let endian = self.checked(header.endian())?;
+        let found = header.e_machine(endian);
+        if endian != Endianness::Little || found != machine.elf() {
+            let found = Machine::from_elf(found).filter(|_| endian == Endianness::Little);
+            let found = found.map_or("an unknown machine".into(), |machine| machine.to_string());
+            return Err(LoadError::WrongMachine {
+                object: self.name.into(),
+                found,
+                expected: machine,
+            });
+        }
+        if header.e_type(endian) != elf::ET_REL {
+            return Err(LoadError::NotRelocatable {
+                object: self.name.into(),
+            });
+        }
+        let header = self.checked(Header::parse(self.bytes))?;
+        let table = self.checked(header.sections(LE, self.bytes))?;
+        let symbols = self.checked(table.symbols(LE, self.bytes, elf::SHT_SYMTAB))?;
+
+        let mut sections = Vec::with_capacity(table.len());
+        for section in table.iter() {
+            sections.push(self.section(&table, section)?);
+        }
+        let mut groups = Vec::new();
+        for section in table.iter() {
+            groups.extend(self.group(&table, &symbols, section)?);
+            self.attach_relocations(&table, &symbols, section, &mut sections)?;
+        }
+        let symbols = symbols
+            .enumerate()
+            .map(|(index, symbol)| self.symbol(&symbols, index, symbol, &sections));
+        let mut symbols = symbols.collect::<Result<Vec<_>, LoadError>>()?;
+        if symbols.is_empty() {
+            symbols.push(Symbol::NONE); // Relocations that need no symbol name number 0, with or without a table.
+        }
+        self.check_relocations(&sections, &symbols)?;
+        Ok(Object {
+            name: self.name.into(),
+            sections,
+            symbols,
+            groups,
+        })
+    }
+
+    fn section(
+        &self,
+        table: &SectionTable<'data, Header>,
+        section: &'data SectionHeader64<LittleEndian>,
+    ) -> Result<Option<Section<'data>>, LoadError> {
+        let flags = section.sh_flags(LE);
+        if !flags.contains(elf::SHF_ALLOC) || flags.contains(elf::SHF_TLS) {
+            return Ok(None);
+        }
+        let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
+        let name = name.map_err(|_| self.malformed("a section's name is not UTF-8"))?;
+        let contents = self.checked(section.data(LE, self.bytes))?;
+        let fits = |value: u64| {
+            usize::try_from(value).map_err(|_| self.malformed(format!("{name} is too large")))
+        };
+        let size = fits(section.sh_size(LE))?;
+        // The ABI: 0 and 1 both mean that there is no constraint.
+        let align = Align::new(fits(section.sh_addralign(LE))?.max(1));
+        let align = align
+            .map_err(|_| self.malformed(format!("the alignment of {name} is no power of two")))?;
+        let kind = if flags.contains(elf::SHF_EXECINSTR) {
+            SectionKind::Code
+        } else if !flags.contains(elf::SHF_WRITE) || is_constant_once_relocated(name) {
+            SectionKind::ReadOnlyData
+        } else {
+            SectionKind::ReadWriteData
+        };
+        Ok(Some(Section {
+            name,
+            kind,
+            size,
+            align,
+            contents,
+            relocations: &[],
+        }))
+    }
+
+    fn group(
+        &self,
+        table: &SectionTable<'data, Header>,
+        symbols: &SymbolTable<'data, Header>,
+        section: &'data SectionHeader64<LittleEndian>,
+    ) -> Result<Option<Group<'data>>, LoadError> {
+        let Some((flags, members)) = self.checked(section.group(LE, self.bytes))? else {
+            return Ok(None);
+        };
+        if !flags.contains(elf::GRP_COMDAT) {
+            return Ok(None);
+        }
+        let signature = self.checked(symbols.symbol(SymbolIndex(section.sh_info(LE) as usize)))?;
+        let mut name = self.checked(symbols.symbol_name(LE, signature))?;
+        if signature.st_type() == elf::STT_SECTION {
+            // GNU as names a group after a section's symbol when the group bears the section's name.
+            if let Some(index) = signature.st_shndx(LE).index() {
+                let section =
+                    self.checked(table.section(object::read::SectionIndex(index.into())))?;
+                name = self.checked(table.section_name(LE, section))?;
+            }
+        }
+        let sections: Vec<usize> = members.iter().map(|index| index.get(LE) as usize).collect();
+        if sections.iter().any(|&index| index >= table.len()) {
+            return Err(self.malformed("a section group has a member that does not exist"));
+        }
+        Ok(Some(Group {
+            signature: name,
+            sections,
+        }))
+    }
+
+    fn attach_relocations(
+        &self,
+        table: &SectionTable<'data, Header>,
+        symbols: &SymbolTable<'data, Header>,
+        section: &'data SectionHeader64<LittleEndian>,
+        sections: &mut [Option<Section<'data>>],
+    ) -> Result<(), LoadError> {
+        let target = section.info_link(LE).0;
+        let loaded =
+            |sections: &[Option<Section<'_>>]| sections.get(target).is_some_and(Option::is_some);
+        if section.sh_type(LE) == elf::SHT_REL && loaded(sections) {
+            return Err(self.malformed("relocations without addends, which neither ABI allows"));
+        }
+        let Some((relocations, link)) = self.checked(section.rela(LE, self.bytes))? else {
+            return Ok(());
+        };
+        if self
+            .checked(table.section(object::read::SectionIndex(target)))
+            .is_err()
+        {
+            return Err(self.malformed("relocations for a section that does not exist"));
+        }
+        let Some(section) = &mut sections[target] else {
+            return Ok(());
+        };
+        if link != symbols.section() && !relocations.is_empty() {
+            return Err(self.malformed(format!(
+                "the relocations of {} refer to no symbol table",
+                section.name
+            )));
+        }
+        if !section.relocations.is_empty() {
+            return Err(self.malformed(format!("{} has two sections of relocations", section.name)));
+        }
+        section.relocations = relocations;
+        Ok(())
+    }
+
+    fn check_relocations(
+        &self,
+        sections: &[Option<Section<'data>>],
+        symbols: &[Symbol<'data>],
+    ) -> Result<(), LoadError> {
+        for section in sections.iter().flatten() {
+            for relocation in section.relocations() {
+                if relocation.symbol >= symbols.len() {
+                    let Relocation { offset, symbol, .. } = relocation;
+                    let name = &section.name;
+                    return Err(self.malformed(format!(
+                        "{name}+{offset:#x} refers to symbol {symbol}, which is missing"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn symbol(
+        &self,
+        table: &SymbolTable<'data, Header>,
+        index: SymbolIndex,
+        symbol: &'data Sym64<LittleEndian>,
+        sections: &[Option<Section<'data>>],
+    ) -> Result<Symbol<'data>, LoadError> {
+        let mut name = self.checked(table.symbol_name(LE, symbol))?;
+        let binding = match symbol.st_bind() {
+            elf::STB_LOCAL => Binding::Local,
+            elf::STB_WEAK => Binding::Weak,
+            _ => Binding::Global,
+        };
+        let scope = match symbol.st_visibility() {
+            elf::STV_DEFAULT => Scope::Process,
+            _ => Scope::Program,
+        };
+        let value = symbol.st_value(LE);
+        let place = match symbol.st_shndx(LE) {
+            elf::SHN_UNDEF if binding == Binding::Local => Place::Absolute(0), // Symbol 0: no symbol.
+            elf::SHN_UNDEF => Place::Undefined,
+            elf::SHN_ABS => Place::Absolute(value),
+            elf::SHN_COMMON => self.common(name, symbol)?,
+            _ => {
+                let index = self.checked(table.symbol_section(LE, symbol, index))?;
+                let section = index.and_then(|index| Some((index.0, sections.get(index.0)?)));
+                let (index, section) = section.ok_or_else(|| {
+                    self.malformed(format!(
+                        "{} is in a section that does not exist",
+                        String::from_utf8_lossy(name)
+                    ))
+                })?;
+                if let (Some(section), elf::STT_SECTION) = (section, symbol.st_type()) {
+                    name = section.name.as_bytes(); // Symbols of sections have no names of their own; messages want one.
+                }
+                if section.is_some() {
+                    Place::Section {
+                        index,
+                        offset: value,
+                    }
+                } else {
+                    Place::Unloaded
+                }
+            }
+        };
+        let place = match (symbol.st_type(), place) {
+            (elf::STT_TLS, _) => Place::Unsupported("thread-local storage"),
+            (elf::STT_GNU_IFUNC, Place::Section { .. }) => {
+                Place::Unsupported("an indirect function")
+            }
+            (_, place) => place,
+        };
+        Ok(Symbol {
+            name,
+            binding,
+            scope,
+            place,
+        })
+    }
+
+    fn common(&self, name: &[u8], symbol: &Sym64<LittleEndian>) -> Result<Place, LoadError> {
+        let malformed = || {
+            self.malformed(format!(
+                "common symbol {} is malformed",
+                String::from_utf8_lossy(name)
+            ))
+        };
+        let size = usize::try_from(symbol.st_size(LE)).map_err(|_| malformed())?;
+        // The value of a common symbol is its alignment.
+        let align = usize::try_from(symbol.st_value(LE))
+            .ok()
+            .and_then(|align| Align::new(align.max(1)).ok());
+        Ok(Place::Common {
+            size,
+            align: align.ok_or_else(malformed)?,
+        })
+    }
+}
+
+/// What compilers write into a writable section only so that relocations can be applied to it.
+fn is_constant_once_relocated(name: &str) -> bool {
+    const NAMES: [&str; 4] = [
+        ".data.rel.ro",
+        ".init_array",
+        ".fini_array",
+        ".preinit_array",
+    ];
+    NAMES.iter().any(|prefix| {
+        name.strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}

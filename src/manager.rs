@@ -1,0 +1,208 @@
+//! The protocol between a loader and its memory: LLVM's `RTDyldMemoryManager`, in Rust.
+//!
+//! The trait says what a loader may rely on; [`SectionMemoryManager`] is a thin shell over [`Reservation`] and [`Image`], which
+//! are the policy.
+
+use std::ptr::NonNull;
+
+use crate::error::Error;
+use crate::id::{ReservationId, SectionId};
+use crate::image::{Image, finalize};
+use crate::layout::{AllocationSpace, SectionRequest};
+use crate::num::Address;
+use crate::reservation::{DedicatedBlocks, Reservation};
+use crate::stats::Stats;
+
+/// A memory manager that is told what an object needs before the first section is allocated.
+///
+/// A loader goes through these steps, for each object or for several at once:
+///
+/// | step | method |
+/// |---|---|
+/// | plan | [`reserve_allocation_space`](Self::reserve_allocation_space) |
+/// | allocate | [`allocate_section`](Self::allocate_section) |
+/// | fill | [`section_mut`](Self::section_mut) or [`write_pointer`](Self::write_pointer), and [`address`](Self::address) to relocate |
+/// | unwind | [`register_eh_frames`](Self::register_eh_frames) |
+/// | finish | [`finalize_memory`](Self::finalize_memory), or [`abandon`](Self::abandon) |
+/// | unload | drop the [`Image`] |
+///
+/// A method that fails leaves the manager as it was, except where it says otherwise.
+pub trait ReservingMemoryManager: Send {
+    /// Reserves contiguous memory for everything in `space`, and makes it the reservation that sections are allocated from.
+    ///
+    /// What older reservations in flight have left over is never served again; their sections stay writable until they are
+    /// finalized. An empty plan has the same effect.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SpanTooLarge`], [`Error::SizeOverflow`], [`Error::System`].
+    fn reserve_allocation_space(
+        &mut self,
+        space: &AllocationSpace<'_>,
+    ) -> Result<ReservationId, Error>;
+
+    /// Allocates a section from the newest reservation. Data is zero at first, code is filled with traps.
+    ///
+    /// What was announced succeeds, as [`AllocationSpace`] says. What was not is served from what rounding and headroom left
+    /// over, or refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReserved`], [`Error::ReservationExhausted`], [`Error::SizeOverflow`].
+    fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error>;
+
+    /// The bytes of a section, to fill.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`], also once it is finalized: running code may be using it.
+    fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error>;
+
+    /// Where to write a section from foreign code. Valid until its reservation is finalized, abandoned or dropped; not to be
+    /// written through while a slice of the section is borrowed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`].
+    fn write_pointer(&mut self, id: SectionId) -> Result<NonNull<u8>, Error>;
+
+    /// Where a section will be when its code runs: what relocations compute with. It may differ from where it is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`].
+    fn address(&self, id: SectionId) -> Result<Address, Error>;
+
+    /// Asks for the unwind table in section `id` to be registered by the next finalization, and deregistered with the image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSection`], [`Error::Unsupported`].
+    ///
+    /// # Safety
+    ///
+    /// At the next finalization the section holds unwind information that is true of the code it speaks of.
+    #[allow(unsafe_code)] // Declares what the caller promises.
+    unsafe fn register_eh_frames(&mut self, id: SectionId) -> Result<(), Error>;
+
+    /// Gives up a reservation in flight. Nothing of it ever becomes executable. If it was the newest, there is none until
+    /// the next is made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownReservation`].
+    fn abandon(&mut self, reservation: ReservationId) -> Result<(), Error>;
+
+    /// Finalizes all reservations in flight: code becomes executable, read-only data read-only, caches coherent on every core.
+    ///
+    /// With nothing in flight the image is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`], [`Error::InvalidEhFrame`]. Nothing is executable then, and all reservations are in flight as before,
+    /// except those whose pages the system refused to make writable again: they are gone.
+    fn finalize_memory(&mut self) -> Result<Image, Error>;
+}
+
+/// The memory manager: one contiguous block for each reservation.
+#[derive(Debug, Default)]
+pub struct SectionMemoryManager {
+    blocks: DedicatedBlocks,
+    /// Invariant: in the order in which they were made.
+    in_flight: Vec<Reservation>,
+    /// Invariant: if any, the last one in flight.
+    newest: Option<ReservationId>,
+}
+
+impl SectionMemoryManager {
+    /// A manager that maps a dedicated block for each reservation, without headroom, in [`Reach::PREL32`](crate::Reach::PREL32).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A manager over dedicated blocks of another reach or with headroom.
+    pub fn with_blocks(blocks: DedicatedBlocks) -> Self {
+        Self {
+            blocks,
+            ..Self::default()
+        }
+    }
+
+    /// What this manager and the images made by it have in use.
+    pub fn stats(&self) -> Stats {
+        self.blocks.stats()
+    }
+
+    fn of(&self, id: SectionId) -> Result<usize, Error> {
+        let found = self
+            .in_flight
+            .binary_search_by_key(&id.reservation(), Reservation::id);
+        found.map_err(|_| Error::UnknownSection(id))
+    }
+}
+
+impl ReservingMemoryManager for SectionMemoryManager {
+    fn reserve_allocation_space(
+        &mut self,
+        space: &AllocationSpace<'_>,
+    ) -> Result<ReservationId, Error> {
+        let reservation = self.blocks.reserve(space)?;
+        let id = reservation.id();
+        self.in_flight.push(reservation);
+        self.newest = Some(id);
+        Ok(id)
+    }
+
+    fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
+        let newest = self.in_flight.last_mut().filter(|_| self.newest.is_some());
+        let none = || Error::NotReserved {
+            section: request.name().into(),
+            size: request.size(),
+        };
+        newest.ok_or_else(none)?.allocate_section(request)
+    }
+
+    fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error> {
+        let at = self.of(id)?;
+        self.in_flight[at].section_mut(id)
+    }
+
+    fn write_pointer(&mut self, id: SectionId) -> Result<NonNull<u8>, Error> {
+        let at = self.of(id)?;
+        self.in_flight[at].write_pointer(id)
+    }
+
+    fn address(&self, id: SectionId) -> Result<Address, Error> {
+        self.in_flight[self.of(id)?].address(id)
+    }
+
+    #[allow(unsafe_code)] // Passes on what the caller promises.
+    unsafe fn register_eh_frames(&mut self, id: SectionId) -> Result<(), Error> {
+        let at = self.of(id)?;
+        // SAFETY: the contract is the same.
+        unsafe { self.in_flight[at].register_eh_frames(id) }
+    }
+
+    fn abandon(&mut self, reservation: ReservationId) -> Result<(), Error> {
+        let at = self
+            .in_flight
+            .binary_search_by_key(&reservation, Reservation::id);
+        let at = at.map_err(|_| Error::UnknownReservation(reservation))?;
+        tracing::debug!(?reservation, "abandoned");
+        self.in_flight.remove(at);
+        self.newest = self.newest.filter(|&newest| newest != reservation);
+        Ok(())
+    }
+
+    fn finalize_memory(&mut self) -> Result<Image, Error> {
+        finalize(std::mem::take(&mut self.in_flight))
+            .inspect(|_| self.newest = None)
+            .map_err(|failed| {
+                let (error, reservations) = failed.into_all();
+                self.in_flight = reservations;
+                let last = self.in_flight.last().map(Reservation::id);
+                self.newest = self.newest.filter(|&newest| Some(newest) == last);
+                error
+            })
+    }
+}

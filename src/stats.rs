@@ -1,0 +1,110 @@
+//! The books: what all reservations and images of one source take together.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the memory managers that share a source have in use. All sizes are in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    pub(crate) in_flight: usize,
+    pub(crate) objects: usize,
+    pub(crate) asked: usize,
+    pub(crate) committed: usize,
+    pub(crate) reserved: usize,
+    pub(crate) mappings: usize,
+}
+
+impl Stats {
+    /// Reservations that are being filled.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Reservations that were finalized and are alive.
+    pub const fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// What sections asked for, in flight or alive, with their terminators.
+    pub const fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// The pages that sections reach into.
+    pub const fn committed(&self) -> usize {
+        self.committed
+    }
+
+    /// What is taken of the address space.
+    pub const fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Committed and not asked for: padding, rounding, headroom in use.
+    pub const fn wasted(&self) -> usize {
+        self.committed - self.asked
+    }
+
+    /// Kernel mappings, counted as if none merged with a neighbour.
+    pub const fn mappings(&self) -> usize {
+        self.mappings
+    }
+
+    /// The same change, counted by count, made to `self` as from `old` to `new`.
+    fn replace(&mut self, old: &Self, new: &Self) {
+        let change = |total: &mut usize, old: usize, new: usize| *total = *total - old + new;
+        change(&mut self.in_flight, old.in_flight, new.in_flight);
+        change(&mut self.objects, old.objects, new.objects);
+        change(&mut self.asked, old.asked, new.asked);
+        change(&mut self.committed, old.committed, new.committed);
+        change(&mut self.reserved, old.reserved, new.reserved);
+        change(&mut self.mappings, old.mappings, new.mappings);
+    }
+}
+
+/// The sum of all open accounts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Stats>>);
+
+impl Ledger {
+    /// All accounts together, at one moment.
+    pub(crate) fn total(&self) -> Stats {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stats> {
+        // A panic elsewhere cannot leave a sum half made: nothing panics between two counts.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one reservation contributes to the ledger, from its first mapping until its memory is gone.
+///
+/// Invariant: the ledger contains `entry`.
+#[derive(Debug)]
+pub(crate) struct Account {
+    ledger: Ledger,
+    entry: Stats,
+}
+
+impl Account {
+    pub(crate) fn open(ledger: &Ledger, entry: Stats) -> Self {
+        ledger.lock().replace(&Stats::default(), &entry);
+        Self {
+            ledger: ledger.clone(),
+            entry,
+        }
+    }
+
+    /// Changes what the account contributes.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut Stats)) {
+        let old = self.entry;
+        change(&mut self.entry);
+        self.ledger.lock().replace(&old, &self.entry);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.ledger.lock().replace(&self.entry, &Stats::default());
+    }
+}

@@ -1,0 +1,20 @@
+//! libgcc takes a whole table and walks it up to its terminator.
+
+use super::Record;
+
+/// Whether `.eh_frame` tables can be registered here.
+pub(crate) const SUPPORTED: bool = true;
+
+/// The offsets to register, of a table with these records.
+pub(super) fn entry_points(records: &[Record]) -> Vec<usize> {
+    if records.is_empty() {
+        Vec::new()
+    } else {
+        vec![0]
+    }
+}
+
+unsafe extern "C" {
+    pub(super) fn __register_frame(begin: *const u8);
+    pub(super) fn __deregister_frame(begin: *const u8);
+}
