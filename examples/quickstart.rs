@@ -20,7 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     for section in program.sections().filter(|section| section.size() > 0) {
         let (address, size) = (section.address(), section.size());
-        println!("{address} {size:5} bytes of {:15} {}", section.kind().to_string(), section.name());
+        println!(
+            "{address} {size:5} bytes of {:15} {}",
+            section.kind().to_string(),
+            section.name()
+        );
     }
     println!("{:?}", manager.stats());
 

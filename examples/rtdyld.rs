@@ -13,8 +13,8 @@ use std::ptr::NonNull;
 
 use nearcode::loader::{Library, LoadError, Loader, Placement};
 use nearcode::{
-    Address, AllocationSpace, Error, Image, ReservationId, ReservingMemoryManager, SectionId, SectionKind,
-    SectionMemoryManager, SectionRequest,
+    Address, AllocationSpace, Error, Image, ReservationId, ReservingMemoryManager, SectionId,
+    SectionKind, SectionMemoryManager, SectionRequest,
 };
 
 fn main() {
@@ -68,15 +68,23 @@ impl Options {
 }
 
 fn run(options: &Options) -> Result<i32, String> {
-    let files = options.objects.iter().map(|path| std::fs::read(path).map_err(|error| format!("{path}: {error}")));
+    let files = options
+        .objects
+        .iter()
+        .map(|path| std::fs::read(path).map_err(|error| format!("{path}: {error}")));
     let files = files.collect::<Result<Vec<_>, String>>()?;
     let arguments = options.objects.iter().take(1).chain(&options.arguments);
-    let arguments = arguments.map(|argument| CString::new(argument.as_str()).map_err(|error| error.to_string()));
+    let arguments = arguments
+        .map(|argument| CString::new(argument.as_str()).map_err(|error| error.to_string()));
     let arguments = arguments.collect::<Result<Vec<_>, String>>()?;
     load_and_call(options, &files, &arguments).map_err(|error| error.to_string())
 }
 
-fn load_and_call(options: &Options, files: &[Vec<u8>], arguments: &[CString]) -> Result<i32, LoadError> {
+fn load_and_call(
+    options: &Options,
+    files: &[Vec<u8>],
+    arguments: &[CString],
+) -> Result<i32, LoadError> {
     let mut libraries = Vec::new();
     for name in &options.libraries {
         // SAFETY: whoever names a library on the command line wants its initialization to run.
@@ -100,17 +108,34 @@ fn load_and_call(options: &Options, files: &[Vec<u8>], arguments: &[CString]) ->
 struct Printing(SectionMemoryManager);
 
 impl ReservingMemoryManager for Printing {
-    fn reserve_allocation_space(&mut self, space: &AllocationSpace<'_>) -> Result<ReservationId, Error> {
+    fn reserve_allocation_space(
+        &mut self,
+        space: &AllocationSpace<'_>,
+    ) -> Result<ReservationId, Error> {
         let totals = space.totals()?;
-        let total = |kind| format!("{:#x}, {}", totals[kind].size(), totals[kind].align().bytes());
+        let total = |kind| {
+            format!(
+                "{:#x}, {}",
+                totals[kind].size(),
+                totals[kind].align().bytes()
+            )
+        };
         let [code, rodata, rwdata] = SectionKind::ALL.map(total);
         println!("reserveAllocationSpace(Code = {code}, ROData = {rodata}, RWData = {rwdata})");
         self.0.reserve_allocation_space(space)
     }
 
     fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
-        let function = if request.kind() == SectionKind::Code { "allocateCodeSection" } else { "allocateDataSection" };
-        let (size, align, name) = (request.footprint()?, request.align().bytes(), request.name());
+        let function = if request.kind() == SectionKind::Code {
+            "allocateCodeSection"
+        } else {
+            "allocateDataSection"
+        };
+        let (size, align, name) = (
+            request.footprint()?,
+            request.align().bytes(),
+            request.name(),
+        );
         println!("{function}(Size = {size:#x}, Alignment = {align}, SectionName = {name})");
         self.0.allocate_section(request)
     }

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::icache;
 use crate::id::{ReservationId, SectionId};
 use crate::kind::SectionKind;
-use crate::num::{Address, Span};
-use crate::reservation::{Reservation, Section};
+use crate::num::Address;
+use crate::reservation::{Reservation, Sealed, Section};
 use crate::stats::Account;
 use crate::sys::Block;
 use crate::unwind::Frames;
@@ -36,7 +36,7 @@ enum Memory {
     /// A block of this crate's.
     Block {
         block: Block,
-        sections: Vec<Section>,
+        sections: Box<[Section]>,
         _account: Account,
     },
     /// A foreign memory manager's.
@@ -260,10 +260,17 @@ impl Drop for Part {
 pub struct FinalizeError {
     #[source]
     error: Error,
-    reservations: Vec<Reservation>,
+    reservation: Option<Box<Reservation>>,
 }
 
 impl FinalizeError {
+    pub(crate) fn new(error: Error, reservation: Option<Reservation>) -> Self {
+        Self {
+            error,
+            reservation: reservation.map(Box::new),
+        }
+    }
+
     /// Why.
     pub fn error(&self) -> &Error {
         &self.error
@@ -271,13 +278,8 @@ impl FinalizeError {
 
     /// The reason, and the reservation as it was before: writable and filled. `None` where the system even refused to make
     /// its pages writable again; its memory was then given back.
-    pub fn into_parts(mut self) -> (Error, Option<Reservation>) {
-        (self.error, self.reservations.pop())
-    }
-
-    /// The reason, and all reservations that could be made writable again.
-    pub(crate) fn into_all(self) -> (Error, Vec<Reservation>) {
-        (self.error, self.reservations)
+    pub fn into_parts(self) -> (Error, Option<Reservation>) {
+        (self.error, self.reservation.map(|reservation| *reservation))
     }
 }
 
@@ -289,104 +291,71 @@ impl From<FinalizeError> for Error {
 
 /// Turns reservations into one image: permissions first, then caches, then unwind tables.
 ///
-/// With no reservation it makes no system call.
-pub(crate) fn finalize(mut reservations: Vec<Reservation>) -> Result<Image, FinalizeError> {
+/// With no reservation it makes no system call. On failure nothing is executable, and `reservations` are as they were, except
+/// those that could not be made writable again: they are gone.
+pub(crate) fn finalize(reservations: &mut Vec<Reservation>) -> Result<Image, Error> {
     if reservations.is_empty() {
         return Ok(Image::default());
     }
-    let tables: Result<Vec<_>, Error> = reservations
-        .iter_mut()
-        .map(Reservation::unwind_tables)
-        .collect();
-    let tables = match tables.and_then(|tables| prepared(tables)) {
-        Ok(tables) => tables,
-        Err(error) => {
-            return Err(FinalizeError {
-                error,
-                reservations,
-            });
-        }
-    };
-    let sealed = seal_all(reservations)?;
-    for reservation in &sealed {
-        make_coherent(reservation.block(), reservation.code());
+    for reservation in reservations.iter_mut() {
+        reservation.check_unwind_tables()?;
     }
-    if let Err(source) = icache::synchronize_cores() {
-        let error = Error::System {
-            operation: "membarrier",
-            size: 0,
-            source,
-        };
-        let reservations = sealed.into_iter().filter_map(Reservation::unseal).collect();
-        return Err(FinalizeError {
-            error,
-            reservations,
-        });
+    if let Err(error) = publish(reservations) {
+        reservations.retain_mut(|reservation| reservation.unseal().is_ok());
+        return Err(error);
     }
-    let parts = sealed.into_iter().zip(tables).map(|(reservation, tables)| {
+    let mut parts = Vec::with_capacity(reservations.len());
+    for reservation in reservations.drain(..) {
+        let Sealed {
+            id,
+            block,
+            sections,
+            tables,
+            account,
+        } = reservation.into_sealed();
         let mut frames = Frames::default();
-        for (start, records) in tables {
+        for (table, records) in tables {
             #[allow(unsafe_code)] // Hands the table to the unwinder.
-            // SAFETY: the table is in this reservation's memory, checked to consist of these records, true of its code by
-            // the contract of `register_eh_frames`, on pages that nobody writes from here on, and the part that owns both
-            // drops the frames first.
+            // SAFETY: the table is in this block, checked to consist of these records, true of its code by the contract of
+            // `register_eh_frames`, on pages that nobody writes from here on; the part that owns both drops the frames first.
             unsafe {
-                frames.register(start, &records);
+                frames.register(block.pointer(table), &records);
             }
         }
-        let sealed = reservation.into_sealed();
-        tracing::debug!(reservation = ?sealed.id, "finalized");
+        tracing::debug!(reservation = ?id, "finalized");
         let memory = Memory::Block {
-            block: sealed.block,
-            sections: sealed.sections,
-            _account: sealed.account,
+            block,
+            sections,
+            _account: account,
         };
-        Part {
-            reservation: sealed.id,
+        parts.push(Part {
+            reservation: id,
             _frames: frames,
             memory,
-        }
-    });
-    let mut parts: Vec<Part> = parts.collect();
-    parts.sort_by_key(|part| part.reservation);
+        });
+    }
     Ok(Image { parts })
 }
 
-/// What a finalization needs once per process, before anything becomes executable.
-fn prepared<T>(value: T) -> Result<T, Error> {
-    let failed = |source| Error::System {
+/// Makes the code of all reservations executable, on every core.
+fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
+    let barrier = |source| Error::System {
         operation: "membarrier",
         size: 0,
         source,
     };
-    icache::prepare().map(|()| value).map_err(failed)
-}
-
-/// Seals each reservation; if one cannot be, unseals those before it.
-fn seal_all(reservations: Vec<Reservation>) -> Result<Vec<Reservation>, FinalizeError> {
-    let mut sealed = Vec::with_capacity(reservations.len());
-    let mut waiting = reservations.into_iter();
-    while let Some(reservation) = waiting.next() {
-        match reservation.seal() {
-            Ok(reservation) => sealed.push(reservation),
-            Err((reservation, error)) => {
-                let before = sealed.into_iter().filter_map(Reservation::unseal);
-                let reservations = before.chain(reservation).chain(waiting).collect();
-                return Err(FinalizeError {
-                    error,
-                    reservations,
-                });
-            }
+    icache::prepare().map_err(barrier)?;
+    for reservation in reservations.iter_mut() {
+        reservation.seal()?;
+    }
+    for reservation in reservations.iter() {
+        let code = reservation.code();
+        let start = reservation.block().pointer(code).as_ptr();
+        #[allow(unsafe_code)] // Cache maintenance by address.
+        // SAFETY: the pages of `code` are mapped and readable, since their reservation was just sealed.
+        unsafe {
+            icache::make_coherent(start, start, code.size());
         }
     }
-    Ok(sealed)
-}
-
-fn make_coherent(block: &Block, code: Span) {
-    let start = block.pointer(code).as_ptr();
-    #[allow(unsafe_code)] // Cache maintenance by address.
-    // SAFETY: the pages of `code` are mapped and readable, since their reservation was just sealed.
-    unsafe {
-        icache::make_coherent(start, start, code.size());
-    }
+    icache::synchronize_cores().map_err(barrier)
 }

@@ -195,14 +195,9 @@ impl ReservingMemoryManager for SectionMemoryManager {
     }
 
     fn finalize_memory(&mut self) -> Result<Image, Error> {
-        finalize(std::mem::take(&mut self.in_flight))
-            .inspect(|_| self.newest = None)
-            .map_err(|failed| {
-                let (error, reservations) = failed.into_all();
-                self.in_flight = reservations;
-                let last = self.in_flight.last().map(Reservation::id);
-                self.newest = self.newest.filter(|&newest| Some(newest) == last);
-                error
-            })
+        let finalized = finalize(&mut self.in_flight);
+        let last = self.in_flight.last().map(Reservation::id);
+        self.newest = self.newest.filter(|&newest| Some(newest) == last);
+        finalized
     }
 }

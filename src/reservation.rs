@@ -75,6 +75,7 @@ impl DedicatedBlocks {
             block,
             sections: Vec::new(),
             eh_frames: Vec::new(),
+            tables: Vec::new(),
             account: Account::open(&self.ledger, entry),
         })
     }
@@ -91,8 +92,16 @@ pub(crate) struct Section {
     pub(crate) kind: SectionKind,
     /// In the block, without a terminator.
     pub(crate) span: Span,
-    /// With a terminator.
-    pub(crate) footprint: Span,
+    /// Bytes of zeros behind it.
+    terminator: u8,
+}
+
+impl Section {
+    /// With its terminator.
+    fn footprint(self) -> Span {
+        let size = self.span.size() + usize::from(self.terminator);
+        Span::sized(self.span.start(), size).expect("a section lies inside its block")
+    }
 }
 
 /// Memory that is being filled: owned, writable, not executable.
@@ -107,6 +116,8 @@ pub struct Reservation {
     sections: Vec<Section>,
     /// Indices of sections that hold unwind tables to register.
     eh_frames: Vec<usize>,
+    /// Where these tables are, and their records; empty until they were checked.
+    tables: Vec<(Span, Vec<unwind::Record>)>,
     account: Account,
 }
 
@@ -146,11 +157,12 @@ impl Reservation {
         }
         let span = Span::sized(footprint.start(), request.size())
             .expect("a section is smaller than its footprint");
-        self.sections.push(Section {
+        let section = Section {
             kind: request.kind(),
             span,
-            footprint,
-        });
+            terminator: request.terminator(),
+        };
+        self.sections.push(section);
         self.account.update(|entry| {
             entry.asked += size;
             entry.committed += fresh.size();
@@ -221,7 +233,8 @@ impl Reservation {
     /// [`Error::System`], [`Error::InvalidEhFrame`], with the reservation inside: nothing is executable, and what was written
     /// is still there.
     pub fn finalize(self) -> Result<Image, FinalizeError> {
-        finalize(vec![self])
+        let mut reservations = vec![self];
+        finalize(&mut reservations).map_err(|error| FinalizeError::new(error, reservations.pop()))
     }
 
     fn section(&self, id: SectionId) -> Result<Section, Error> {
@@ -242,28 +255,23 @@ impl Reservation {
         }
     }
 
-    /// The records of each unwind table that is to be registered, with where the table begins.
-    pub(crate) fn unwind_tables(
-        &mut self,
-    ) -> Result<Vec<(NonNull<u8>, Vec<unwind::Record>)>, Error> {
-        let sections: Vec<(usize, Section)> = self
-            .eh_frames
-            .iter()
-            .map(|&i| (i, self.sections[i]))
-            .collect();
-        let table = |(index, section): (usize, Section)| {
-            let records =
-                unwind::records(self.bytes_mut(section.footprint)).map_err(|malformed| {
-                    let section = SectionId::new(self.id, index);
-                    Error::InvalidEhFrame {
-                        section,
-                        offset: malformed.offset,
-                        reason: malformed.reason,
-                    }
-                })?;
-            Ok((self.block.pointer(section.footprint), records))
-        };
-        sections.into_iter().map(table).collect()
+    /// Reads the unwind tables that are to be registered, while that can still be refused.
+    pub(crate) fn check_unwind_tables(&mut self) -> Result<(), Error> {
+        self.tables.clear();
+        for index in 0..self.eh_frames.len() {
+            let index = self.eh_frames[index];
+            let table = self.sections[index].footprint();
+            let records = unwind::records(self.bytes_mut(table)).map_err(|malformed| {
+                let section = SectionId::new(self.id, index);
+                Error::InvalidEhFrame {
+                    section,
+                    offset: malformed.offset,
+                    reason: malformed.reason,
+                }
+            })?;
+            self.tables.push((table, records));
+        }
+        Ok(())
     }
 
     /// The pages that hold code.
@@ -282,32 +290,26 @@ impl Reservation {
         &self.block
     }
 
-    /// Gives the pages their final permissions: two system calls at most. On failure they are all writable again, or the
-    /// memory is gone.
-    pub(crate) fn seal(mut self) -> Result<Self, (Option<Self>, Error)> {
-        let (code, constants) = (self.code(), self.constants());
-        if let Err(error) = self.block.protect(constants, Permission::Read) {
-            return Err((self.unseal(), error));
-        }
+    /// Gives the pages their final permissions: two system calls at most.
+    ///
+    /// On failure some may have changed: [`unseal`](Self::unseal) comes next.
+    pub(crate) fn seal(&mut self) -> Result<(), Error> {
+        self.block.protect(self.constants(), Permission::Read)?;
         // Last, so that nothing is ever executable that is not also complete.
-        if let Err(error) = self.block.protect(code, Permission::ReadExecute) {
-            return Err((self.unseal(), error));
-        }
-        Ok(self)
+        self.block.protect(self.code(), Permission::ReadExecute)
     }
 
-    /// Makes all pages writable again. `None` if the system refuses: the memory is then given back, so that nothing of it
-    /// stays executable.
-    pub(crate) fn unseal(mut self) -> Option<Self> {
+    /// Makes all pages writable again. A reservation for which this fails must be dropped, so that nothing of it stays
+    /// executable.
+    pub(crate) fn unseal(&mut self) -> Result<(), Error> {
         let pages = Span::new(
             self.arenas[SectionKind::Code].span().start(),
             self.constants().end(),
         );
-        let pages = pages.expect("read-only data comes after code");
-        self.block
-            .protect(pages, Permission::ReadWrite)
-            .is_ok()
-            .then_some(self)
+        self.block.protect(
+            pages.expect("read-only data comes after code"),
+            Permission::ReadWrite,
+        )
     }
 
     /// What an image keeps of a sealed reservation.
@@ -318,6 +320,7 @@ impl Reservation {
             block,
             sections,
             eh_frames: _,
+            tables,
             mut account,
         } = self;
         let code = arenas[SectionKind::Code].pages_in_use();
@@ -334,7 +337,8 @@ impl Reservation {
         Sealed {
             id,
             block,
-            sections,
+            sections: sections.into_boxed_slice(),
+            tables,
             account,
         }
     }
@@ -345,6 +349,8 @@ impl Reservation {
 pub(crate) struct Sealed {
     pub(crate) id: ReservationId,
     pub(crate) block: Block,
-    pub(crate) sections: Vec<Section>,
+    pub(crate) sections: Box<[Section]>,
+    /// Unwind tables to register: where they are, and their records.
+    pub(crate) tables: Vec<(Span, Vec<unwind::Record>)>,
     pub(crate) account: Account,
 }

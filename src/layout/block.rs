@@ -50,23 +50,22 @@ impl BlockPlan {
                 }
             }
             AllocationSpace::Sections(sections) => {
-                space.totals()?; // Sums that overflow are refused here, with the name of the section.
+                let totals = space.totals()?;
                 for kind in SectionKind::ALL {
                     let of_kind = sections.iter().filter(|section| section.kind() == kind);
-                    let footprints: Result<Vec<_>, Error> = of_kind
-                        .clone()
-                        .map(|section| Ok((section.footprint()?, section.align())))
-                        .collect();
-                    slots[kind] = Slots::pack(footprints?).ok_or(Error::too_large(reach))?;
-                    let strictest = of_kind
-                        .map(|section| section.align())
-                        .max()
-                        .unwrap_or(Align::ONE);
-                    extents[kind] = (slots[kind].size(), strictest.max(page.align()));
+                    let footprints = of_kind.map(|section| {
+                        let footprint = section
+                            .footprint()
+                            .expect("the totals were made of footprints");
+                        (footprint, section.align())
+                    });
+                    slots[kind] = Slots::pack(footprints).ok_or_else(|| Error::too_large(reach))?;
+                    extents[kind] = (slots[kind].size(), totals[kind].align().max(page.align()));
                 }
             }
         }
-        let plan = Self::arrange(extents, slots, headroom, page).ok_or(Error::too_large(reach))?;
+        let plan =
+            Self::arrange(extents, slots, headroom, page).ok_or_else(|| Error::too_large(reach))?;
         if plan.size as u64 > reach.bytes() {
             return Err(Error::SpanTooLarge {
                 span: Some(plan.size),

@@ -17,7 +17,7 @@ use crate::num::Align;
 
 /// Zero bytes behind the last record of an unwind table. `__register_frame` takes no length: it reads records until one has
 /// the length zero (Linux Standard Base, "The .eh_frame section").
-pub(crate) const EH_FRAME_TERMINATOR: usize = 4;
+pub(crate) const EH_FRAME_TERMINATOR: u8 = 4;
 
 /// A section to come, or to allocate now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ pub struct SectionRequest<'a> {
     kind: SectionKind,
     size: usize,
     align: Align,
-    terminator: usize,
+    terminator: u8,
 }
 
 impl<'a> SectionRequest<'a> {
@@ -75,8 +75,13 @@ impl<'a> SectionRequest<'a> {
     /// [`Error::SizeOverflow`] when the sum does not fit into a `usize`.
     pub fn footprint(&self) -> Result<usize, Error> {
         self.size
-            .checked_add(self.terminator)
+            .checked_add(usize::from(self.terminator))
             .ok_or_else(|| self.overflow())
+    }
+
+    /// Bytes of zeros behind its end.
+    pub(crate) fn terminator(&self) -> u8 {
+        self.terminator
     }
 
     pub(crate) fn overflow(&self) -> Error {

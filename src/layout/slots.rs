@@ -33,9 +33,9 @@ impl Slots {
     /// `None` if the sizes do not fit into the number range.
     ///
     /// In descending alignment padding can only arise behind a size that is no multiple of the next alignment. Smaller
-    /// sections go into such gaps first, each into the tightest one that holds it; the rest is appended. To find the very
-    /// best packing is bin packing, so a few bytes may be missed; nothing is lost where sizes are multiples of their
-    /// alignments.
+    /// sections go into such gaps first, each into the tightest one that holds it; the rest is appended. Where sizes are
+    /// multiples of their alignments nothing is lost, and the result is the optimum. Elsewhere it ends before the sum of
+    /// the sizes rounded up to their alignments; the very best would be bin packing.
     pub(crate) fn pack(sections: impl IntoIterator<Item = (usize, Align)>) -> Option<Self> {
         let mut slots: Vec<Slot> = sections
             .into_iter()
@@ -192,10 +192,15 @@ mod tests {
         }
 
         #[test]
-        fn few_sections_are_packed_as_well_as_any_order_could(
-            sections in prop::collection::vec((1usize..40, (0u8..=5).prop_map(align)), 0..5),
+        fn no_order_beats_the_lower_bound_and_packing_stays_below_the_upper_one(
+            sections in prop::collection::vec((1usize..40, (0u8..=5).prop_map(align)), 0..6),
         ) {
-            prop_assert_eq!(check(&sections).size(), optimum(&sections, 0));
+            let best = optimum(&sections, 0);
+            let packed = check(&sections).size();
+            // Appended in descending alignment, each section ends at most at the sum of the sizes so far, each rounded up
+            // to its own alignment: that sum is a multiple of the next alignment. Filling gaps can only end earlier.
+            let rounded: usize = sections.iter().map(|&(size, align)| align.up(size).unwrap()).sum();
+            prop_assert!(lower_bound(&sections) <= best && best <= packed && packed <= rounded);
         }
 
         #[test]
@@ -207,7 +212,7 @@ mod tests {
         }
 
         #[test]
-        fn gaps_behind_odd_sizes_are_filled(count in 1usize..200, exponent in 1u8..12) {
+        fn gaps_behind_odd_sizes_are_filled(count in 1usize..40, exponent in 1u8..8) {
             // One byte for each cell and all the bytes between them: nothing is left.
             let cell = 1 << exponent;
             let mut sections = vec![(1, align(exponent)); count];

@@ -87,6 +87,18 @@ pub enum LoadError {
         /// The system's reason.
         reason: String,
     },
+    /// What the objects need together is not to be had.
+    #[error("{object}: {section} of {size} bytes, and what goes with it: {source}")]
+    NotReserved {
+        /// The object with the largest section.
+        object: String,
+        /// That section.
+        section: String,
+        /// Of that section, in bytes.
+        size: usize,
+        /// The memory manager's reason.
+        source: Error,
+    },
     /// The memory manager refused.
     #[error(transparent)]
     Memory(#[from] Error),

@@ -14,6 +14,7 @@ use super::relocation::Operand;
 use super::resolver::Resolver;
 use super::symbols::{Definition, GlobalId, Symbols, discard_duplicate_groups, text};
 use super::{Loader, Placement};
+use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
 use crate::image::Image;
 use crate::layout::{AllocationSpace, SectionRequest};
@@ -71,7 +72,9 @@ pub(super) fn link(
         linker.register_eh_frames(promise, attempt.manager)?;
     }
     let symbols = linker.program_symbols();
-    let image = attempt.finalize()?;
+    let image = attempt
+        .finalize()
+        .map_err(|error| with_object(error, &sections))?;
     Ok(Program {
         image,
         symbols,
@@ -86,7 +89,7 @@ struct Attempt<'m> {
 }
 
 impl Attempt<'_> {
-    fn finalize(mut self) -> Result<Image, LoadError> {
+    fn finalize(mut self) -> Result<Image, Error> {
         let image = self.manager.finalize_memory()?;
         self.reservations.clear();
         Ok(image)
@@ -102,6 +105,24 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// Why finalization failed: names the object where it is one's fault.
+fn with_object(error: Error, sections: &[ProgramSection]) -> LoadError {
+    if let Error::InvalidEhFrame {
+        section,
+        offset,
+        reason,
+    } = error
+    {
+        if let Some(table) = sections.iter().find(|known| known.id == section) {
+            return LoadError::Malformed {
+                object: table.object.clone(),
+                reason: format!("{}+{offset:#x}: {reason}", table.name),
+            };
+        }
+    }
+    error.into()
+}
+
 /// A section in memory.
 #[derive(Clone, Copy, Debug)]
 struct Placed {
@@ -114,6 +135,13 @@ struct Placed {
 struct Tables {
     got: Option<Placed>,
     stubs: Option<Placed>,
+}
+
+impl Tables {
+    /// Where the GOT is that something refers to.
+    fn got(&self) -> Address {
+        self.got.expect("the plan made a GOT").address
+    }
 }
 
 /// Where everything is.
@@ -159,7 +187,8 @@ impl Linker<'_, '_> {
         let list: Vec<SectionRequest<'_>> = requests.iter().map(|(_, request)| *request).collect();
         let reservation = attempt
             .manager
-            .reserve_allocation_space(&AllocationSpace::Sections(&list))?;
+            .reserve_allocation_space(&AllocationSpace::Sections(&list))
+            .map_err(|source| self.not_reserved(plan, &requests, source))?;
         attempt.reservations.push(reservation);
         let mut tables = Tables::default();
         for (item, request) in requests {
@@ -168,26 +197,18 @@ impl Linker<'_, '_> {
                 id,
                 address: attempt.manager.address(id)?,
             };
-            let owner = match item {
+            match item {
                 Item::Section { object, section } => {
                     self.map.sections[object][section] = Some(placed);
-                    object
                 }
                 Item::Common(global) => {
                     self.map.commons.insert(global, placed);
-                    plan.objects[0]
                 }
-                Item::Got => {
-                    tables.got = Some(placed);
-                    plan.objects[0]
-                }
-                Item::Stubs => {
-                    tables.stubs = Some(placed);
-                    plan.objects[0]
-                }
-            };
+                Item::Got => tables.got = Some(placed),
+                Item::Stubs => tables.stubs = Some(placed),
+            }
             sections.push(ProgramSection {
-                object: self.objects[owner].name.clone(),
+                object: self.owner(plan, item).into(),
                 name: request.name().into(),
                 kind: request.kind(),
                 id,
@@ -196,6 +217,37 @@ impl Linker<'_, '_> {
             });
         }
         Ok(tables)
+    }
+
+    /// The object that an item is part of or that first needs it; for tables, the first one of the plan.
+    fn owner(&self, plan: &Plan, item: Item) -> &str {
+        let owner = match item {
+            Item::Section { object, .. } => object,
+            Item::Common(global) => match self.symbols.get(global).definition {
+                Definition::Common { object, .. } => object,
+                _ => plan.objects[0],
+            },
+            Item::Got | Item::Stubs => plan.objects[0],
+        };
+        &self.objects[owner].name
+    }
+
+    fn not_reserved(
+        &self,
+        plan: &Plan,
+        requests: &[(Item, SectionRequest<'_>)],
+        source: Error,
+    ) -> LoadError {
+        let largest = requests.iter().max_by_key(|(_, request)| request.size());
+        let Some((item, request)) = largest else {
+            return source.into();
+        };
+        LoadError::NotReserved {
+            object: self.owner(plan, *item).into(),
+            section: request.name().into(),
+            size: request.size(),
+            source,
+        }
     }
 
     /// Writes contents, GOT and stubs, and applies all relocations.
@@ -208,13 +260,13 @@ impl Linker<'_, '_> {
         if let Some(got) = tables.got {
             let bytes = manager.section_mut(got.id)?;
             for (slot, sum) in bytes.chunks_exact_mut(SLOT_SIZE).zip(plan.slots.iter()) {
-                slot.copy_from_slice(&self.sum(plan, sum, ".got")?.to_le_bytes());
+                slot.copy_from_slice(&self.sum(plan, tables, sum, ".got")?.to_le_bytes());
             }
         }
         if let Some(stubs) = tables.stubs {
             let bytes = manager.section_mut(stubs.id)?;
             for (stub, sum) in bytes.chunks_exact_mut(STUB_SIZE).zip(plan.stubs.iter()) {
-                stub.copy_from_slice(&self.machine.stub(self.sum(plan, sum, ".stubs")?));
+                stub.copy_from_slice(&self.machine.stub(self.sum(plan, tables, sum, ".stubs")?));
             }
         }
         for &number in &plan.objects {
@@ -224,8 +276,8 @@ impl Linker<'_, '_> {
                     continue;
                 };
                 let bytes = manager.section_mut(placed.id)?;
+                // The rest is zero as it comes, and stays untouched: a large .bss costs no memory until it is used.
                 bytes[..section.contents.len()].copy_from_slice(section.contents);
-                bytes[section.contents.len()..].fill(0);
                 let site = Site {
                     plan,
                     tables,
@@ -274,12 +326,12 @@ impl Linker<'_, '_> {
             },
         };
         let place = site.address.wrapping_add(relocation.offset).get();
-        let got = || site.tables.got.expect("the plan made a GOT").address.get();
+        let got = || site.tables.got().get();
         let slot = |sum| {
             let position = site.plan.slots.position(sum).expect("the plan made a slot");
             got().wrapping_add((position * SLOT_SIZE) as u64)
         };
-        let direct = || match self.address(target) {
+        let direct = || match self.address(target, site.tables) {
             Ok(address) => Ok(address.wrapping_add(relocation.addend as u64).get()),
             Err(reason) => Err(reason),
         };
@@ -334,8 +386,14 @@ impl Linker<'_, '_> {
         Some(stub.wrapping_add(usual as u64).get())
     }
 
-    fn sum(&self, plan: &Plan, (target, addend): Sum, table: &str) -> Result<u64, LoadError> {
-        let address = self.address(target).map_err(|reason| {
+    fn sum(
+        &self,
+        plan: &Plan,
+        tables: &Tables,
+        (target, addend): Sum,
+        table: &str,
+    ) -> Result<u64, LoadError> {
+        let address = self.address(target, tables).map_err(|reason| {
             let object = self.objects[plan.objects[0]].name.clone();
             reason.at(
                 Position {
@@ -349,12 +407,14 @@ impl Linker<'_, '_> {
         Ok(address.wrapping_add(addend as u64).get())
     }
 
-    fn address(&self, target: Target) -> Result<Address, Unplaced> {
+    /// Where a target is, seen from the reservation that `tables` belong to.
+    fn address(&self, target: Target, tables: &Tables) -> Result<Address, Unplaced> {
         let (object, symbol) = match target {
             Target::Local { object, symbol } => (object, symbol),
             Target::Global(id) => match self.symbols.get(id).definition {
                 Definition::Object { object, symbol, .. } => (object, symbol),
                 Definition::Common { .. } => return Ok(self.map.commons[&id].address),
+                Definition::Got => return Ok(tables.got()),
                 Definition::Outside(address) => return Ok(address),
                 Definition::Absent => return Ok(Address::new(0)),
                 Definition::None => unreachable!("what is referred to was resolved"),
@@ -450,7 +510,8 @@ impl Linker<'_, '_> {
             )
         });
         let placed = defined.filter_map(|(id, global)| {
-            Some((text(global.name), self.address(Target::Global(id)).ok()?))
+            let address = self.address(Target::Global(id), &Tables::default()).ok()?;
+            Some((String::from_utf8_lossy(global.name).into_owned(), address))
         });
         placed.collect()
     }

@@ -214,7 +214,8 @@ impl<'data> Reader<'_, 'data> {
             return Ok(None);
         }
         let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
-        let name = name.map_err(|_| self.malformed("a section's name is not UTF-8"))?;
+        let name = name.ok().filter(|name| !name.contains(char::is_control));
+        let name = name.ok_or_else(|| self.malformed("a section's name is not text"))?;
         let contents = self.checked(section.data(LE, self.bytes))?;
         let fits = |value: u64| {
             usize::try_from(value).map_err(|_| self.malformed(format!("{name} is too large")))
@@ -231,6 +232,9 @@ impl<'data> Reader<'_, 'data> {
         } else {
             SectionKind::ReadWriteData
         };
+        if kind == SectionKind::Code && contents.len() < size {
+            return Err(self.malformed(format!("{name} is code without contents")));
+        }
         Ok(Some(Section {
             name,
             kind,
@@ -283,8 +287,8 @@ impl<'data> Reader<'_, 'data> {
         let target = section.info_link(LE).0;
         let loaded =
             |sections: &[Option<Section<'_>>]| sections.get(target).is_some_and(Option::is_some);
-        if section.sh_type(LE) == elf::SHT_REL && loaded(sections) {
-            return Err(self.malformed("relocations without addends, which neither ABI allows"));
+        if matches!(section.sh_type(LE), elf::SHT_REL | elf::SHT_CREL) && loaded(sections) {
+            return Err(self.malformed("relocations in another form than RELA, the ABIs' own"));
         }
         let Some((relocations, link)) = self.checked(section.rela(LE, self.bytes))? else {
             return Ok(());

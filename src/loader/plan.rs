@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 use super::error::{LoadError, Place};
 use super::machine::{Machine, STUB_SIZE};
-use super::object::{Object, Relocation, Section};
+use super::object::{Object, Place as SymbolPlace, Relocation, Section};
 use super::relocation::Operand;
 use super::symbols::{Definition, GlobalId, Symbols, text};
 use crate::error::Error;
@@ -114,41 +114,49 @@ impl Plan {
                     };
                     let row = machine.relocation(relocation.number);
                     let row = row.ok_or_else(|| unknown(object, section, relocation, machine))?;
-                    plan.note(row.operand, target, relocation.addend, symbols, machine);
+                    let near = plan.is_near(target, objects, symbols);
+                    if row.operand == Operand::Branch && !near {
+                        let addend = relocation.addend.wrapping_sub(machine.branch_addend());
+                        plan.stubs.need((target, addend));
+                    }
+                    plan.note(row.operand, target, relocation.addend, symbols);
                 }
             }
         }
         Ok(plan)
     }
 
-    fn note(
-        &mut self,
-        operand: Operand,
-        target: Target,
-        addend: i64,
-        symbols: &Symbols<'_>,
-        machine: Machine,
-    ) {
+    fn note(&mut self, operand: Operand, target: Target, addend: i64, symbols: &Symbols<'_>) {
         if operand == Operand::Got {
             self.got_is_named = true;
             return; // The symbol is the GOT's own, `_GLOBAL_OFFSET_TABLE_`: nobody has to define it.
         }
         if let Target::Global(id) = target {
             self.referenced.insert(id);
+            self.got_is_named |= symbols.get(id).definition == Definition::Got;
         }
         match operand {
-            Operand::Symbol | Operand::Got => {}
+            Operand::Symbol | Operand::Branch | Operand::Got => {}
             Operand::SymbolFromGot => self.got_is_named = true,
             Operand::SlotPlusAddend => self.slots.need((target, 0)),
             Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((target, addend)),
-            Operand::Branch => match target {
-                Target::Global(id) if !self.contains(symbols.get(id).definition) => {
-                    self.stubs
-                        .need((target, addend.wrapping_sub(machine.branch_addend())));
-                }
-                _ => {}
-            },
         }
+    }
+
+    /// Whether a branch from here reaches the target whatever happens. One to an absolute address may not.
+    fn is_near(&self, target: Target, objects: &[Object<'_>], symbols: &Symbols<'_>) -> bool {
+        let (object, symbol) = match target {
+            Target::Local { object, symbol } => (object, symbol),
+            Target::Global(id) => match symbols.get(id).definition {
+                Definition::Object { object, symbol, .. } => (object, symbol),
+                definition => return self.contains(definition),
+            },
+        };
+        let is_absolute = matches!(
+            objects[object].symbols[symbol].place,
+            SymbolPlace::Absolute(_)
+        );
+        !is_absolute && self.objects.binary_search(&object).is_ok()
     }
 
     /// Whether a symbol so defined is part of this reservation.
@@ -157,6 +165,7 @@ impl Plan {
             Definition::Object { object, .. } | Definition::Common { object, .. } => {
                 self.objects.binary_search(&object).is_ok()
             }
+            Definition::Got => true,
             Definition::None | Definition::Outside(_) | Definition::Absent => false,
         }
     }

@@ -7,6 +7,9 @@ use super::object::{Binding, Object, Place, Scope};
 use super::resolver::Resolver;
 use crate::num::{Address, Align};
 
+/// What both ABIs call the GOT; a linker's to define.
+const GOT: &[u8] = b"_GLOBAL_OFFSET_TABLE_";
+
 /// A global symbol, as index into [`Symbols::globals`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(super) struct GlobalId(usize);
@@ -48,6 +51,8 @@ pub(super) enum Definition {
         size: usize,
         align: Align,
     },
+    /// The GOT of whichever reservation refers to it.
+    Got,
     /// By the resolver.
     Outside(Address),
     /// By nobody, and nobody insists: its address is zero.
@@ -101,7 +106,10 @@ impl<'data> Symbols<'data> {
                         global.weak &= weak;
                         continue;
                     }
-                    Place::Section { index, .. } if object.sections[index].is_none() => continue, // Discarded.
+                    Place::Section { index, .. } if object.sections[index].is_none() => {
+                        global.weak = false; // Discarded: the copy that was kept has to define it.
+                        continue;
+                    }
                     Place::Common { size, align } => Definition::Common {
                         object: number,
                         size,
@@ -126,6 +134,12 @@ impl<'data> Symbols<'data> {
                 })?;
             }
             of_objects.push(of_object);
+        }
+        if let Some(&GlobalId(got)) = by_name.get(GOT) {
+            let definition = &mut globals[got].definition;
+            if *definition == Definition::None {
+                *definition = Definition::Got;
+            }
         }
         Ok(Self {
             globals,
@@ -217,9 +231,9 @@ fn stronger(old: Definition, new: Definition) -> Option<Definition> {
     })
 }
 
-/// A symbol's name for messages.
+/// A symbol's name for messages, which are one line whatever is in it.
 pub(super) fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
+    String::from_utf8_lossy(name).replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
