@@ -4,7 +4,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ptr::NonNull;
+use std::num::NonZero;
+use std::ptr::{NonNull, with_exposed_provenance_mut};
 
 use crate::error::Error;
 use crate::icache;
@@ -50,21 +51,25 @@ enum Memory {
 #[derive(Clone, Copy, Debug)]
 pub struct ForeignSection {
     kind: SectionKind,
-    start: NonNull<u8>,
+    /// A pointer with its provenance exposed: this room hands it on and never reads through it.
+    start: NonZero<usize>,
     size: usize,
 }
 
-// SAFETY: an address and a size; what they stand for is promised to `Image::from_foreign`.
-#[allow(unsafe_code)] // The pointer is a number here: nothing in this room reads through it.
-unsafe impl Send for ForeignSection {}
-// SAFETY: as above.
-#[allow(unsafe_code)] // As above.
-unsafe impl Sync for ForeignSection {}
-
 impl ForeignSection {
     /// `size` bytes from `start`.
-    pub const fn new(kind: SectionKind, start: NonNull<u8>, size: usize) -> Self {
-        Self { kind, start, size }
+    pub fn new(kind: SectionKind, start: NonNull<u8>, size: usize) -> Self {
+        let start = NonZero::new(start.as_ptr().expose_provenance());
+        Self {
+            kind,
+            start: start.expect("the pointer is not null"),
+            size,
+        }
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        NonNull::new(with_exposed_provenance_mut(self.start.get()))
+            .expect("the address is not zero")
     }
 }
 
@@ -236,7 +241,7 @@ impl Part {
             }
             Memory::Foreign { sections, .. } => {
                 let section = sections.get(index)?;
-                (section.kind, section.start, section.size)
+                (section.kind, section.start(), section.size)
             }
         };
         Some(ImageSection {

@@ -1,5 +1,79 @@
-//! The memory manager of a JIT loader.
-
+//! The memory manager of a JIT loader: it keeps everything that a loaded object refers to within relocation reach, and says so,
+//! with a typed error, whenever that cannot be.
+//!
+#![cfg_attr(feature = "loader", doc = "```")]
+#![cfg_attr(not(feature = "loader"), doc = "```ignore")] // There is no loader to run it with.
+//! use nearcode::SectionMemoryManager;
+//! use nearcode::loader::{Library, Loader};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # if !cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))) { return Ok(()); }
+//! # let path = format!("examples/objects/quickstart-{}.o", std::env::consts::ARCH);
+//! let object = std::fs::read(path)?; // What `cc -O2 -fPIC -c` makes.
+//!
+//! let mut manager = SectionMemoryManager::new();
+//! let mut loader = Loader::new()?;
+//! loader.load("quickstart.o", &object)?;
+//! let program = loader.link(&mut manager, &Library::process()?)?;
+//!
+//! // SAFETY: the object defines `int letters(void)`, and `program` is alive.
+//! let letters: extern "C" fn() -> i32 = unsafe { program.function("letters")? };
+//! assert_eq!(letters(), 6);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The memory
+//!
+//! A loader that maps section by section gets each of them from anywhere. On a machine with much memory, code and its GOT are
+//! then easily further apart than an instruction reaches, and the relocation between them is truncated. Here an object says
+//! first what it is going to need, and gets one block:
+//!
+//! ```text
+//! | .text .text.hot .stubs   | .rodata .eh_frame .got   | .data .bss COMMON        |
+//! | r-x                      | r--                      | rw-                      |
+//! ^ page                     ^ page                     ^ page                     ^ page
+//! |<---------------------- at most Reach: 2 GiB - 1 MiB by default --------------->|
+//! ```
+//!
+//! What is left over in a block is never served to another object, so no object is ever spread over two blocks.
+//!
+//! # The life of a piece of code
+//!
+//! | | a loader of your own | typed, for one object |
+//! |---|---|---|
+//! | plan | [`reserve_allocation_space`](ReservingMemoryManager::reserve_allocation_space) | [`DedicatedBlocks::reserve`] |
+//! | allocate | [`allocate_section`](ReservingMemoryManager::allocate_section) | [`Reservation::allocate_section`] |
+//! | fill, relocate | [`section_mut`](ReservingMemoryManager::section_mut), [`address`](ReservingMemoryManager::address), [`reach`] | the same on [`Reservation`] |
+//! | finish | [`finalize_memory`](ReservingMemoryManager::finalize_memory) | [`Reservation::finalize`] |
+//! | run | [`Image::pointer`] | [`Image::pointer`] |
+//! | unload | drop the [`Image`] | drop the [`Image`] |
+//!
+//! Who has no loader hands object files to [`loader`]. `examples/custom_loader.rs` goes through the first column.
+//!
+//! # What it does not do
+//!
+//! It does not compile, it does not load shared libraries, and it does not make memory writable and executable at once. Each
+//! object takes whole pages of its own. Thread-local storage and indirect functions are refused by the loader.
+//!
+//! # Features
+//!
+//! `loader` (default): the loader for ELF objects of aarch64 and x86-64. Without it neither `object` nor `libloading` is built.
+//!
+//! # Platforms
+//!
+//! Tested: Linux on x86-64, and on aarch64 under qemu-user. Type-checked only: Linux on riscv64, Windows, macOS, FreeBSD.
+//!
+//! # Safety
+//!
+//! Safe functions take whatever bytes they are given and return a value or an error. What runs code, or takes a caller's word
+//! for what code does, is `unsafe`: [`loader::Program::function`], [`loader::Loader::with_eh_frames`],
+//! [`Reservation::register_eh_frames`], [`Image::from_foreign`], [`loader::Library::open`].
+//!
+//! # Minimum supported Rust version
+//!
+//! 1.85.
+#![warn(unreachable_pub)]
 #![deny(unsafe_code)] // Opened file by file, with a reason; tests/house_rules.rs knows the files.
 
 mod error;
@@ -29,3 +103,13 @@ pub use num::{Address, Align, PageSize, Span};
 pub use reach::Reach;
 pub use reservation::{DedicatedBlocks, Reservation};
 pub use stats::Stats;
+
+/// README's examples run as tests.
+#[cfg(all(
+    doctest,
+    feature = "loader",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;
