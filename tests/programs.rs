@@ -1,0 +1,288 @@
+#![cfg(all(feature = "loader", target_os = "linux"))]
+//! Real programs, loaded from their object files by `rtdyld` and compared with the same objects linked by the system's linker:
+//! Lua (33 objects that refer to each other's internal symbols), zstd (31 objects, weak symbols that nobody defines), SQLite
+//! (one object of a megabyte), and Rust objects with and without a standard library. "Scattered" is the address space of
+//! `programs/scatter.c`, in which any two mappings are out of each other's reach.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::thread;
+
+use support::{Outcome, run};
+
+/// Objects, the arguments to run them with, and what the linked program does.
+struct Program {
+    objects: Vec<PathBuf>,
+    libraries: Vec<PathBuf>,
+    arguments: Vec<String>,
+    linked: Outcome,
+}
+
+impl Program {
+    fn new(name: &str, objects: Vec<PathBuf>, libraries: Vec<PathBuf>, arguments: &[&str]) -> Self {
+        let executable = support::link(name, &[objects.clone(), libraries.clone()].concat());
+        let linked = run(support::program(&executable, None).args(arguments));
+        assert!(
+            linked.stdout.lines().count() > 3,
+            "the linked {name} says too little: {linked:?}"
+        );
+        let arguments = arguments
+            .iter()
+            .map(|argument| argument.to_string())
+            .collect();
+        Self {
+            objects,
+            libraries,
+            arguments,
+            linked,
+        }
+    }
+
+    /// The rest of a command line that loads the program.
+    fn load(&self, mut rtdyld: Command) -> Outcome {
+        rtdyld.args(["--execute", "--entry=main", "--dylib=libm.so.6"]);
+        for library in &self.libraries {
+            rtdyld.arg(format!("--dylib={}", library.display()));
+        }
+        run(rtdyld
+            .args(&self.objects)
+            .arg("--args")
+            .args(&self.arguments))
+    }
+}
+
+/// One object for each C file, and one for the driver of our own; as many at once as the support allows.
+fn objects(files: Vec<PathBuf>, driver: &str, flags: &[&str]) -> Vec<PathBuf> {
+    let flags = &[&["-O2", "-fPIC"], flags].concat();
+    let files = files.into_iter().chain([support::source(driver)]);
+    thread::scope(|scope| {
+        let started: Vec<_> = files
+            .map(|file| scope.spawn(move || support::compile(&file, flags)))
+            .collect();
+        started
+            .into_iter()
+            .map(|object| object.join().expect("a compiler failed"))
+            .collect()
+    })
+}
+
+fn lua() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = support::package("lua-src").join("lua-5.4.9");
+        let include = format!("-I{}", folder.display());
+        let objects = objects(
+            support::c_files(&folder),
+            "lua_main.c",
+            &["-DLUA_USE_POSIX", &include],
+        );
+        assert!(
+            objects.len() > 30,
+            "{} objects are not all of Lua",
+            objects.len()
+        );
+        let script = support::source("exercise.lua");
+        Program::new(
+            "lua",
+            objects,
+            vec![],
+            &[script.to_str().expect("UTF-8"), "10"],
+        )
+    })
+}
+
+fn zstd() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = support::package("zstd-sys").join("zstd/lib");
+        let include = format!("-I{}", folder.display());
+        let parts = ["common", "compress", "decompress", "dictBuilder"];
+        let files = parts
+            .iter()
+            .flat_map(|part| support::c_files(&folder.join(part)))
+            .collect();
+        let objects = objects(files, "zstd_main.c", &["-DZSTD_DISABLE_ASM", &include]);
+        assert!(
+            objects.len() > 25,
+            "{} objects are not all of zstd",
+            objects.len()
+        );
+        Program::new("zstd", objects, vec![], &["300000"])
+    })
+}
+
+fn sqlite() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = support::package("libsqlite3-sys").join("sqlite3");
+        let include = format!("-I{}", folder.display());
+        let flags = [
+            "-DSQLITE_ENABLE_FTS5",
+            "-DSQLITE_ENABLE_MATH_FUNCTIONS",
+            "-DSQLITE_ENABLE_RTREE",
+            "-DSQLITE_OMIT_LOAD_EXTENSION",
+            &include,
+        ];
+        let objects = objects(vec![folder.join("sqlite3.c")], "sqlite_main.c", &flags);
+        Program::new("sqlite", objects, vec![], &["20000"])
+    })
+}
+
+/// A C program over Rust objects, with the part of `core` that they need: 1,600 sections, thousands of relocations.
+fn without_std() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let flags = ["--emit=obj", "--crate-type=lib", "-C", "panic=abort"];
+        let mut parts = ["no_std_shapes.rs", "no_std_sort.rs"]
+            .map(|file| support::rust(&support::source(file), "o", &flags))
+            .to_vec();
+        parts.extend(["core", "compiler_builtins"].map(support::rust_archive));
+        let objects = objects(vec![], "no_std_main.c", &[]);
+        let objects = [objects, vec![support::merge("no_std", &parts)]].concat();
+        Program::new("no_std", objects, vec![], &[])
+    })
+}
+
+/// A Rust program whose standard library is a shared object. On aarch64 rustc calls small atomic functions of its own runtime
+/// library, which no shared object exports, so they are merged into the object as a static linker would.
+fn with_std(arguments: &[&str]) -> Program {
+    let library = support::rust(
+        &support::source("whole_std.rs"),
+        "so",
+        &["--crate-type=dylib"],
+    );
+    let whole_std = format!("whole_std={}", library.display());
+    let flags = [
+        "--emit=obj",
+        "-C",
+        "prefer-dynamic",
+        "-C",
+        "panic=unwind",
+        "--extern",
+        &whole_std,
+    ];
+    let object = support::rust(&support::source("std_main.rs"), "o", &flags);
+    let object = support::merge(
+        "std_main",
+        &[object, support::rust_archive("compiler_builtins")],
+    );
+    Program::new("std_main", vec![object], vec![library], arguments)
+}
+
+fn runs_as_linked(program: &Program) {
+    assert_eq!(program.load(support::rtdyld(None)), program.linked);
+}
+
+fn runs_as_linked_when_scattered(program: &Program) {
+    let library = support::shared(&support::source("scatter.c"));
+    assert_eq!(
+        program.load(support::rtdyld(Some(&library))),
+        program.linked
+    );
+}
+
+#[test]
+fn lua_runs_as_it_does_when_linked() {
+    runs_as_linked(lua());
+}
+
+#[test]
+fn zstd_runs_as_it_does_when_linked() {
+    runs_as_linked(zstd());
+}
+
+#[test]
+fn sqlite_runs_as_it_does_when_linked() {
+    runs_as_linked(sqlite());
+}
+
+#[test]
+fn rust_objects_without_a_standard_library_serve_a_c_program() {
+    runs_as_linked(without_std());
+}
+
+#[test]
+fn a_rust_program_finds_its_standard_library_in_a_shared_object() {
+    runs_as_linked(&with_std(&["one", "two"]));
+}
+
+#[test]
+fn a_rust_panic_unwinds_through_loaded_code_and_is_caught() {
+    let program = with_std(&["panic"]);
+    assert!(
+        program.linked.stdout.contains("caught: true"),
+        "{:?}",
+        program.linked
+    );
+    runs_as_linked(&program);
+}
+
+#[test]
+fn lua_runs_wherever_the_system_places_mappings() {
+    runs_as_linked_when_scattered(lua());
+}
+
+#[test]
+fn zstd_runs_wherever_the_system_places_mappings() {
+    runs_as_linked_when_scattered(zstd());
+}
+
+#[test]
+fn sqlite_runs_wherever_the_system_places_mappings() {
+    runs_as_linked_when_scattered(sqlite());
+}
+
+#[test]
+fn rust_objects_run_wherever_the_system_places_mappings() {
+    runs_as_linked_when_scattered(without_std());
+    runs_as_linked_when_scattered(&with_std(&["panic"]));
+}
+
+#[test]
+fn a_program_of_one_object_needs_no_common_block() {
+    let parts = sqlite();
+    let object = support::merge("sqlite_whole", &parts.objects);
+    let arguments: Vec<&str> = parts.arguments.iter().map(String::as_str).collect();
+    let program = Program::new("sqlite_whole", vec![object], vec![], &arguments);
+    let library = support::shared(&support::source("scatter.c"));
+    let mut rtdyld = support::rtdyld(Some(&library));
+    rtdyld.arg("--per-object");
+    assert_eq!(program.load(rtdyld), program.linked);
+}
+
+#[test]
+fn objects_out_of_reach_of_each_other_are_refused_with_the_relocations_name() {
+    let library = support::shared(&support::source("scatter.c"));
+    let mut rtdyld = support::rtdyld(Some(&library));
+    rtdyld.arg("--per-object");
+    let refused = lua().load(rtdyld);
+    let kind = if cfg!(target_arch = "aarch64") {
+        "R_AARCH64_"
+    } else {
+        "R_X86_64_"
+    };
+    assert_eq!(refused.status, "exit status: 1", "{refused:?}");
+    assert_eq!(refused.stdout, "", "nothing of it may run");
+    assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+    assert!(refused.stderr.contains(kind), "{refused:?}");
+}
+
+/// Without this the tests above could pass because nothing was scattered.
+#[test]
+fn scattered_mappings_are_out_of_every_relocations_reach() {
+    let object = support::compile_text(
+        "far",
+        "#include <stdio.h>\n\
+         #include <sys/mman.h>\n\
+         static char *map(void) { return mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }\n\
+         int main(void) { char *a = map(), *b = map(); printf(\"%ld\\n\", (long)(b - a) >> 30); return 0; }\n",
+        &["-O1", "-fPIC"],
+    );
+    let executable = support::link("far", &[object]);
+    let library = support::shared(&support::source("scatter.c"));
+    let said = run(&mut support::program(&executable, Some(&library)));
+    assert_eq!(said.stdout, "6\n", "{said:?}");
+}
