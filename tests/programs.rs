@@ -1,8 +1,8 @@
-#![cfg(all(feature = "loader", target_os = "linux"))]
 //! Real programs, loaded from their object files by `rtdyld` and compared with the same objects linked by the system's linker:
 //! Lua (33 objects that refer to each other's internal symbols), zstd (31 objects, weak symbols that nobody defines), SQLite
 //! (one object of a megabyte), and Rust objects with and without a standard library. "Scattered" is the address space of
 //! `programs/scatter.c`, in which any two mappings are out of each other's reach.
+#![cfg(all(feature = "loader", target_os = "linux"))]
 
 mod support;
 

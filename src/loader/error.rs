@@ -1,6 +1,7 @@
 //! Why objects do not become a program, in words that a user can act on. Each message is one line.
 
 use crate::error::Error;
+use crate::num::Align;
 use crate::reach::RangeError;
 
 use super::machine::Machine;
@@ -75,7 +76,7 @@ pub enum LoadError {
         /// The symbol referred to.
         symbol: String,
         /// The relocation, both addresses, the distance and the limit.
-        source: RangeError,
+        source: Box<RangeError>,
         /// What to do about it.
         advice: &'static str,
     },
@@ -88,16 +89,18 @@ pub enum LoadError {
         reason: String,
     },
     /// What the objects need together is not to be had.
-    #[error("{object}: {section} of {size} bytes, and what goes with it: {source}")]
+    #[error("{object}: {section} of {size} bytes, aligned to {}, and what goes with it: {source}", align.bytes())]
     NotReserved {
-        /// The object with the largest section.
+        /// The object with the most demanding section.
         object: String,
         /// That section.
         section: String,
         /// Of that section, in bytes.
         size: usize,
+        /// Of that section.
+        align: Align,
         /// The memory manager's reason.
-        source: Error,
+        source: Box<Error>,
     },
     /// The memory manager refused.
     #[error(transparent)]

@@ -64,7 +64,7 @@ impl Resolver for Library {
     fn resolve(&self, name: &str) -> Option<Address> {
         // SAFETY: the symbol is only used as an address, never as a value of some type.
         let symbol = unsafe { self.0.get::<*const c_void>(name.as_bytes()) }.ok()?;
-        let address = symbol.into_raw() as usize as u64;
+        let address = *symbol as usize as u64;
         Some(Address::new(address)).filter(|address| address.get() != 0)
     }
 }

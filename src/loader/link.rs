@@ -238,15 +238,17 @@ impl Linker<'_, '_> {
         requests: &[(Item, SectionRequest<'_>)],
         source: Error,
     ) -> LoadError {
-        let largest = requests.iter().max_by_key(|(_, request)| request.size());
-        let Some((item, request)) = largest else {
+        let demand = |request: &SectionRequest<'_>| request.size().max(request.align().bytes());
+        let most = requests.iter().max_by_key(|(_, request)| demand(request));
+        let Some((item, request)) = most else {
             return source.into();
         };
         LoadError::NotReserved {
             object: self.owner(plan, *item).into(),
             section: request.name().into(),
             size: request.size(),
-            source,
+            align: request.align(),
+            source: Box::new(source),
         }
     }
 
@@ -353,6 +355,12 @@ impl Linker<'_, '_> {
             Operand::SlotOfSumFromGot => {
                 Ok(row.range.check(got(), slot((target, relocation.addend))))
             }
+            Operand::SlotFromGot => Ok(row.range.check(
+                place,
+                slot((target, 0))
+                    .wrapping_sub(got())
+                    .wrapping_add(relocation.addend as u64),
+            )),
             Operand::Got => Ok(row
                 .range
                 .check(place, got().wrapping_add(relocation.addend as u64))),
@@ -478,7 +486,7 @@ impl Linker<'_, '_> {
         LoadError::OutOfReach {
             place: self.position(site, relocation),
             symbol: self.name(target),
-            source,
+            source: Box::new(source),
             advice,
         }
     }

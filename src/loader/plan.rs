@@ -138,7 +138,7 @@ impl Plan {
         match operand {
             Operand::Symbol | Operand::Branch | Operand::Got => {}
             Operand::SymbolFromGot => self.got_is_named = true,
-            Operand::SlotPlusAddend => self.slots.need((target, 0)),
+            Operand::SlotPlusAddend | Operand::SlotFromGot => self.slots.need((target, 0)),
             Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((target, addend)),
         }
     }

@@ -38,6 +38,8 @@ pub(super) enum Operand {
     SlotOfSum,
     /// The same, seen from the GOT in place of the relocated place.
     SlotOfSumFromGot,
+    /// The offset in the GOT of the slot that holds S, plus A: x86-64.
+    SlotFromGot,
     /// The GOT + A.
     Got,
     /// S + A, seen from the GOT in place of the relocated place.

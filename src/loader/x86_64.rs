@@ -19,8 +19,10 @@ pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(PC64, Symbol, Data64),
     Row::new(GOTOFF64, SymbolFromGot, Data64),
     Row::new(GOTPC32, Got, Data32),
+    Row::new(GOT64, SlotFromGot, Data64),
     Row::new(GOTPCREL64, SlotPlusAddend, Data64),
     Row::new(GOTPC64, Got, Data64),
+    Row::new(PLTOFF64, SymbolFromGot, Data64),
     Row::new(GOTPCRELX, SlotPlusAddend, Data32),
     Row::new(REX_GOTPCRELX, SlotPlusAddend, Data32),
 ];

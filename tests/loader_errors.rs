@@ -1,0 +1,385 @@
+//! Files that are not what they should be end with one line that names them, and leave nothing behind. Nothing here is ever run,
+//! so the objects of both CPUs are tested on each.
+#![cfg(all(
+    feature = "loader",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+
+#[path = "support/objects.rs"]
+mod objects;
+mod support;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nearcode::Address;
+use nearcode::loader::{LoadError, Loader, Machine, Program, Resolver};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+use objects::File;
+
+const QUICKSTARTS: [(Machine, &[u8]); 2] = [
+    (
+        Machine::X86_64,
+        include_bytes!("../examples/objects/quickstart-x86_64.o"),
+    ),
+    (
+        Machine::Aarch64,
+        include_bytes!("../examples/objects/quickstart-aarch64.o"),
+    ),
+];
+
+const NAME: &str = "victim.o";
+
+/// Loads and links bytes. [`objects::finish`] sees to it that a failure leaves nothing behind.
+fn attempt(machine: Machine, bytes: &[u8], resolver: &dyn Resolver) -> Result<Program, LoadError> {
+    let mut loader = Loader::for_machine(machine);
+    let result = loader.load(NAME, bytes);
+    let result = result.and_then(|()| objects::finish(loader, resolver));
+    if let Err(error) = &result {
+        let message = error.to_string();
+        assert!(message.contains(NAME), "{message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+    result
+}
+
+/// Knows every name.
+fn anything(_: &str) -> Option<Address> {
+    Some(Address::new(0x7000_0000_0000))
+}
+
+/// Like [`attempt`], but tells which case it was that panicked.
+fn must_not_panic(machine: Machine, bytes: &[u8], case: &dyn Fn() -> String) -> bool {
+    let attempt = || attempt(machine, bytes, &anything).is_ok();
+    catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| panic!("{machine}: {}", case()))
+}
+
+#[test]
+fn the_objects_that_these_tests_damage_are_fine() {
+    for (machine, bytes) in QUICKSTARTS {
+        attempt(machine, bytes, &anything).unwrap();
+    }
+}
+
+#[test]
+fn an_object_that_is_cut_off_anywhere_is_an_error() {
+    for (machine, bytes) in QUICKSTARTS {
+        for length in 0..bytes.len() {
+            // The table of sections comes last, so that every byte is missed.
+            let case = || format!("the first {length} bytes");
+            assert!(
+                !must_not_panic(machine, &bytes[..length], &case),
+                "{}",
+                case()
+            );
+        }
+    }
+}
+
+/// Every how many places to try values: at each, but under an emulator, where that takes minutes, at some.
+fn stride() -> usize {
+    let emulated = std::env::var_os("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").is_some();
+    if emulated && cfg!(target_arch = "aarch64") {
+        7
+    } else {
+        1
+    }
+}
+
+#[test]
+fn no_byte_of_an_object_can_make_the_loader_panic() {
+    let (mut fine, mut refused) = (0, 0);
+    for (machine, original) in QUICKSTARTS {
+        let mut bytes = original.to_vec();
+        for at in (0..bytes.len()).step_by(stride()) {
+            let old = original[at];
+            for new in [0, 1, b'\n', 0x7f, 0x80, 0xff, old ^ 1, old ^ 0x10] {
+                bytes[at] = new;
+                let case = || format!("byte {at:#x} from {old:#x} to {new:#x}");
+                let ok = must_not_panic(machine, &bytes, &case);
+                *(if ok { &mut fine } else { &mut refused }) += 1;
+            }
+            bytes[at] = old;
+        }
+    }
+    assert!(
+        fine > 100 && refused > 100,
+        "{fine} {refused}: this test has lost its sense"
+    );
+}
+
+#[test]
+fn no_number_in_an_object_can_make_the_loader_panic() {
+    for (machine, original) in QUICKSTARTS {
+        for size in [2, 4, 8] {
+            for at in (0..original.len() - size).step_by(size * stride()) {
+                for new in [
+                    0,
+                    1,
+                    3,
+                    1 << 16,
+                    1 << 31,
+                    1 << 33,
+                    1 << 62,
+                    1 << 63,
+                    i64::MAX as u64,
+                    u64::MAX,
+                    !0 << 12,
+                ] {
+                    let mut bytes = original.to_vec();
+                    bytes[at..at + size].copy_from_slice(&new.to_le_bytes()[..size]);
+                    let case = || format!("{size} bytes at {at:#x} to {new:#x}");
+                    must_not_panic(machine, &bytes, &case);
+                }
+            }
+        }
+    }
+}
+
+/// An object file to be damaged: the places of its tables.
+struct Victim {
+    bytes: Vec<u8>,
+}
+
+impl Victim {
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Where the header of a section is. Fields: name 0, type 4, flags 8, offset 24, size 32, link 40, info 44, align 48.
+    fn header(&self, section: &str) -> usize {
+        let table = u64::from_le_bytes(self.bytes[0x28..0x30].try_into().unwrap()) as usize;
+        let file = object::File::parse(&*self.bytes).unwrap();
+        table + 64 * file.section_by_name(section).unwrap().index().0
+    }
+
+    /// Where the contents of a section are.
+    fn contents(&self, section: &str) -> usize {
+        let file = object::File::parse(&*self.bytes).unwrap();
+        file.section_by_name(section)
+            .unwrap()
+            .file_range()
+            .unwrap()
+            .0 as usize
+    }
+
+    /// Where a symbol is. Fields: name 0, info 4, other 5, section 6, value 8, size 16.
+    fn symbol(&self, name: &str) -> usize {
+        let file = object::File::parse(&*self.bytes).unwrap();
+        let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
+        self.contents(".symtab") + 24 * symbol.unwrap().index().0
+    }
+
+    /// Where the first relocation of the code is. Fields: offset 0, kind 8, symbol 12, addend 16.
+    fn relocation(&self) -> usize {
+        self.contents(".rela.text")
+    }
+
+    fn index(&self, section: &str) -> u32 {
+        let file = object::File::parse(&*self.bytes).unwrap();
+        file.section_by_name(section).unwrap().index().0 as u32
+    }
+}
+
+type Damage = fn(&mut Victim);
+
+/// What is done to a file, and what is said of it.
+const DAMAGES: [(&str, Damage); 27] = [
+    ("not a 64-bit ELF file", |v| v.bytes.clear()),
+    ("not a 64-bit ELF file", |v| {
+        v.bytes = b"#!/bin/sh\nexit 0\n".repeat(9)
+    }),
+    ("not a 64-bit ELF file", |v| v.put(4, &[1])),
+    ("is for an unknown machine", |v| v.put(5, &[2])),
+    ("is for an unknown machine", |v| v.put(18, &[243, 0])),
+    ("is not a relocatable object", |v| v.put(16, &[2])),
+    ("is not a relocatable object", |v| v.put(16, &[3])),
+    ("is not a relocatable object", |v| v.put(16, &[4])),
+    ("relocation 30583 for", |v| {
+        v.put(v.relocation() + 8, &0x7777_u32.to_le_bytes())
+    }),
+    ("refers to symbol 65535, which is missing", |v| {
+        v.put(v.relocation() + 12, &0xffff_u32.to_le_bytes())
+    }),
+    (".text+0x10000000000 is outside of the section", |v| {
+        v.put(v.relocation(), &(1_u64 << 40).to_le_bytes())
+    }),
+    (".text+0xffffffffffffffff is outside of the section", |v| {
+        v.put(v.relocation(), &[0xff; 8])
+    }),
+    ("the relocations of .text refer to no symbol table", |v| {
+        v.put(v.header(".rela.text") + 40, &[0; 4])
+    }),
+    ("relocations for a section that does not exist", |v| {
+        v.put(v.header(".rela.text") + 44, &[0xff; 2])
+    }),
+    (".text has two sections of relocations", |v| {
+        let text = v.index(".text");
+        v.put(v.header(".rela.eh_frame") + 44, &text.to_le_bytes());
+    }),
+    ("another form than RELA", |v| {
+        v.put(v.header(".rela.text") + 4, &9_u32.to_le_bytes())
+    }),
+    ("another form than RELA", |v| {
+        v.put(v.header(".rela.text") + 4, &0x4000_0014_u32.to_le_bytes())
+    }),
+    ("the alignment of .text is no power of two", |v| {
+        v.put(v.header(".text") + 48, &3_u64.to_le_bytes())
+    }),
+    (".text of ", |v| {
+        v.put(v.header(".text") + 48, &(1_u64 << 62).to_le_bytes())
+    }),
+    (".text of ", |v| {
+        v.put(v.header(".text") + 48, &(1_u64 << 63).to_le_bytes())
+    }),
+    (".text is code without contents", |v| {
+        v.put(v.header(".text") + 4, &8_u32.to_le_bytes())
+    }),
+    ("Invalid ELF section size or offset", |v| {
+        v.put(v.header(".text") + 24, &[0xff; 8])
+    }),
+    ("Invalid ELF section name", |v| {
+        v.put(v.header(".text"), &[0xff; 4])
+    }),
+    ("a section's name is not text", |v| {
+        let at = v.contents(".shstrtab");
+        let found = v.bytes[at..]
+            .windows(6)
+            .position(|name| name == b".text\0")
+            .unwrap();
+        v.put(at + found, b".t\nxt");
+    }),
+    ("letters is in a section that does not exist", |v| {
+        v.put(v.symbol("letters") + 6, &[0x00, 0xff])
+    }),
+    ("Invalid ELF symbol name", |v| {
+        v.put(v.symbol("letters"), &[0xff; 4])
+    }),
+    ("s\u{fffd}rlen", |v| {
+        let at = v.contents(".strtab");
+        let found = v.bytes[at..]
+            .windows(7)
+            .position(|name| name == b"strlen\0")
+            .unwrap();
+        v.put(at + found + 1, b"\n");
+    }),
+];
+
+/// Knows what the objects need as long as nobody damages its name.
+fn strlen(name: &str) -> Option<Address> {
+    anything(name).filter(|_| name == "strlen")
+}
+
+#[test]
+fn each_damage_is_told_as_what_it_is() {
+    for (machine, bytes) in QUICKSTARTS {
+        for (expected, damage) in DAMAGES {
+            let mut victim = Victim {
+                bytes: bytes.to_vec(),
+            };
+            damage(&mut victim);
+            match attempt(machine, &victim.bytes, &strlen) {
+                Ok(_) => panic!("{machine}: not told: {expected}"),
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains(expected),
+                        "{machine}: {expected}: {message}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_object_for_the_other_cpu_is_refused() {
+    for ((machine, _), (other, bytes)) in QUICKSTARTS.into_iter().zip(QUICKSTARTS.into_iter().rev())
+    {
+        let error = attempt(machine, bytes, &anything).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{NAME} is for {other}, not for {machine}")
+        );
+    }
+}
+
+#[test]
+fn programs_and_libraries_are_no_objects() {
+    let this = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let source = support::text_file("library.c", "int unused;\n");
+    let library = fs::read(support::shared(&source)).unwrap();
+    for bytes in [this, library] {
+        let error = attempt(Machine::HOST.unwrap(), &bytes, &anything).unwrap_err();
+        assert!(matches!(error, LoadError::NotRelocatable { .. }), "{error}");
+    }
+}
+
+#[test]
+fn an_object_larger_than_any_reach_is_refused_with_its_largest_section() {
+    let table = [
+        (".bss\n.zero 0xc0000000", ".bss of 3221225472 bytes"),
+        (".comm big, 0xc0000000, 64", "COMMON of 3221225472 bytes"),
+        (
+            ".zero 64\n.bss\n.zero 0x7ffffffffffff000",
+            ".bss of 9223372036854771712 bytes",
+        ),
+        (
+            ".bss\n.zero 0x7fffffffffffff00\n.comm one, 0x7fffffffffffff00\n.comm two, 0x7fffffffffffff00",
+            "of 9223372036854775552 bytes",
+        ),
+    ];
+    for (text, expected) in table {
+        let file = File::assemble("large.o", text);
+        let small = File::assemble("small.o", ".quad 1");
+        let error = objects::link(&[small, file], &()).unwrap_err().to_string();
+        assert!(
+            error.contains("large.o") && error.contains(expected),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn zeros_take_no_memory_before_they_are_used() {
+    let resident = || {
+        let status = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = status.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * region::page::size()
+    };
+    let file = File::assemble("zeros.o", ".bss\n.globl zeros\nzeros: .zero 0x60000000");
+    let before = resident();
+    let program = objects::link(&[file], &()).unwrap();
+    let after = resident();
+    assert_eq!(objects::number(&program, "zeros"), 0);
+    assert!(after < before + (256 << 20), "{before} {after}");
+}
+
+#[test]
+fn failed_links_leave_no_mapping_behind() {
+    // These fail after memory was mapped.
+    let far = File::assemble("far.o", ".weak far\n.long far - .");
+    let outside = DAMAGES[10].1;
+    let mappings = || {
+        fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let before = mappings();
+    for _ in 0..500 {
+        objects::link(std::slice::from_ref(&far), &()).unwrap_err();
+        for (machine, bytes) in QUICKSTARTS {
+            let mut victim = Victim {
+                bytes: bytes.to_vec(),
+            };
+            outside(&mut victim);
+            attempt(machine, &victim.bytes, &anything).unwrap_err();
+        }
+    }
+    let after = mappings();
+    // Other tests run meanwhile, so that a few come and go.
+    assert!(after < before + 250, "{before} {after}");
+}
