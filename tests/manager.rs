@@ -518,7 +518,7 @@ fn handles_cross_threads() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The law of the list, in real memory: every section succeeds in any order, and keeps its bytes.
     #[test]

@@ -202,6 +202,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn the_law_of_the_list(list in requests(), page in pages()) {
             let mut plan = BlockPlan::new(&AllocationSpace::Sections(&list), &NO_HEADROOM, page, Reach::PREL32).unwrap();

@@ -184,6 +184,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn every_section_is_placed_once_aligned_and_alone(
             sections in prop::collection::vec((0usize..5000, (0u8..=21).prop_map(align)), 0..60),
