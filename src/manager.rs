@@ -201,3 +201,169 @@ impl ReservingMemoryManager for SectionMemoryManager {
         finalized
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use region::Protection;
+
+    use super::*;
+    use crate::kind::SectionKind;
+    use crate::num::Align;
+    use crate::sys::fault;
+
+    fn plan() -> [SectionRequest<'static>; 3] {
+        SectionKind::ALL.map(|kind| SectionRequest::new("s", kind, 100, Align::ONE))
+    }
+
+    /// A manager with reservations in flight, each with a section of each kind.
+    fn manager(reservations: u8) -> (SectionMemoryManager, Vec<SectionId>) {
+        let mut manager = SectionMemoryManager::new();
+        let mut sections = Vec::new();
+        for number in 0..reservations {
+            manager
+                .reserve_allocation_space(&AllocationSpace::Sections(&plan()))
+                .unwrap();
+            for request in plan() {
+                let id = manager.allocate_section(&request).unwrap();
+                manager.section_mut(id).unwrap().fill(number);
+                sections.push(id);
+            }
+        }
+        (manager, sections)
+    }
+
+    fn protection(address: Address) -> Protection {
+        region::query(address.get() as usize as *const u8)
+            .unwrap()
+            .protection()
+    }
+
+    fn check_untouched(manager: &mut SectionMemoryManager, sections: &[SectionId]) {
+        for (index, &id) in sections.iter().enumerate() {
+            assert_eq!(
+                protection(manager.address(id).unwrap()),
+                Protection::READ_WRITE
+            );
+            assert!(
+                manager
+                    .section_mut(id)
+                    .unwrap()
+                    .iter()
+                    .all(|&byte| usize::from(byte) == index / 3)
+            );
+        }
+    }
+
+    fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>) {
+        let Err(Error::System { source, .. }) = result else {
+            panic!("{result:?}")
+        };
+        assert_eq!(source.kind(), fault::ANSWER);
+    }
+
+    #[test]
+    fn a_reservation_that_the_system_refuses_changes_nothing_whichever_call_it_refuses() {
+        for n in 0.. {
+            let (mut manager, sections) = manager(2);
+            let before = manager.stats();
+            let space = AllocationSpace::Sections(&plan());
+            let (result, failed) =
+                fault::failing(n..n + 1, || manager.reserve_allocation_space(&space));
+            if !failed {
+                assert!(result.is_ok() && n > 0);
+                break;
+            }
+            assert_refused(result);
+            assert_eq!(manager.stats(), before);
+            check_untouched(&mut manager, &sections);
+            let newest = manager
+                .allocate_section(&plan()[0])
+                .map(SectionId::reservation);
+            assert_eq!(
+                newest.unwrap(),
+                sections[3].reservation(),
+                "the newest is still the newest"
+            );
+            manager
+                .reserve_allocation_space(&space)
+                .expect("the next attempt works");
+        }
+    }
+
+    #[test]
+    fn a_finalization_that_the_system_refuses_leaves_nothing_executable_whichever_call_it_refuses()
+    {
+        for n in 0.. {
+            let (mut manager, sections) = manager(3);
+            let before = manager.stats();
+            let (result, failed) = fault::failing(n..n + 1, || manager.finalize_memory());
+            if !failed {
+                assert_eq!(result.unwrap().sections().count(), sections.len());
+                assert!(n >= 6, "each of the three is protected twice");
+                break;
+            }
+            assert_refused(result);
+            assert_eq!(manager.stats(), before);
+            check_untouched(&mut manager, &sections);
+            let image = manager.finalize_memory().expect("the next attempt works");
+            for section in image.sections() {
+                assert_eq!(
+                    protection(section.address()) == Protection::READ_EXECUTE,
+                    section.kind() == SectionKind::Code
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_reservation_that_cannot_be_made_writable_again_is_gone() {
+        for n in 0.. {
+            let (mut manager, sections) = manager(3);
+            let addresses: Vec<Address> = sections
+                .iter()
+                .map(|&id| manager.address(id).unwrap())
+                .collect();
+            let (result, failed) = fault::failing(n..usize::MAX, || manager.finalize_memory());
+            if !failed {
+                break;
+            }
+            assert_refused(result);
+            if n == 0 {
+                // Refused before anything was sealed: nothing has to be undone.
+                check_untouched(&mut manager, &sections);
+                continue;
+            }
+            assert_eq!(manager.stats(), SectionMemoryManager::new().stats());
+            for (&id, address) in sections.iter().zip(addresses) {
+                assert!(
+                    matches!(manager.section_mut(id), Err(Error::UnknownSection(_))),
+                    "{address}"
+                );
+            }
+            assert!(matches!(
+                manager.allocate_section(&plan()[0]),
+                Err(Error::NotReserved { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn operations_without_a_system_call_cannot_be_refused() {
+        let (mut manager, sections) = manager(2);
+        let ((), failed) = fault::failing(0..1, || {
+            manager
+                .allocate_section(&SectionRequest::new("s", SectionKind::Code, 8, Align::ONE))
+                .unwrap();
+            manager.section_mut(sections[0]).unwrap();
+            manager.write_pointer(sections[0]).unwrap();
+            manager.address(sections[0]).unwrap();
+            manager.abandon(sections[0].reservation()).unwrap();
+            manager.stats();
+        });
+        assert!(!failed);
+        let mut empty = SectionMemoryManager::new();
+        let (image, failed) = fault::failing(0..1, || empty.finalize_memory());
+        assert_eq!(image.unwrap().reservations().len(), 0);
+        assert!(!failed, "nothing in flight, no system call");
+    }
+}

@@ -70,7 +70,31 @@ mod cpu;
 #[path = "stub.rs"]
 mod cpu;
 
-pub(crate) use cpu::{make_coherent, prepare, synchronize_cores};
+use std::io;
+
+pub(crate) use cpu::make_coherent;
+
+use crate::sys::fault;
+
+/// What the kernel has to be told before the first code of the process. Cheap from the second time on.
+///
+/// # Errors
+///
+/// The kernel's, where it cannot make other cores forget what they fetched.
+pub(crate) fn prepare() -> io::Result<()> {
+    fault::check()?;
+    cpu::prepare()
+}
+
+/// Makes every core of the process fetch anew: once for each publication, after [`make_coherent`] on all of it.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn synchronize_cores() -> io::Result<()> {
+    fault::check()?;
+    cpu::synchronize_cores()
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,14 @@
 //! becomes executable. `memmap2` owns the mapping and `region` changes permissions, on every system alike.
 #![allow(unsafe_code)] // Turns a mapping into slices and pointers, and changes its permissions.
 
+#[cfg(test)]
+pub(crate) mod fault;
+#[cfg(not(test))]
+#[path = "no_fault.rs"]
+pub(crate) mod fault;
+
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, without_provenance_mut};
 use std::slice;
 
 use memmap2::MmapMut;
@@ -52,7 +58,8 @@ impl Block {
     pub(crate) fn map(size: usize, anchor: usize, align: Align) -> Result<Self, Error> {
         if size == 0 {
             // No byte is ever accessed here; the address is as aligned as that of a real block.
-            let base = NonNull::new(align.bytes() as *mut u8).expect("an alignment is not zero");
+            let base = NonNull::new(without_provenance_mut(align.bytes()))
+                .expect("an alignment is not zero");
             return Ok(Self {
                 mapping: None,
                 base,
@@ -70,7 +77,8 @@ impl Block {
             .checked_add(slack)
             .ok_or_else(out_of_memory)
             .map_err(failed)?;
-        let mut mapping = MmapMut::map_anon(length).map_err(failed)?;
+        let mapping = fault::check().and_then(|()| MmapMut::map_anon(length));
+        let mut mapping = mapping.map_err(failed)?;
         let start = mapping.as_mut_ptr();
         let skip = align
             .up(start as usize + anchor)
@@ -142,15 +150,19 @@ impl Block {
             Permission::Read => Protection::READ,
             Permission::ReadExecute => Protection::READ_EXECUTE,
         };
-        // SAFETY: whole pages of this block's own mapping; `&mut self` excludes references into them.
-        let result = unsafe { region::protect(start, span.size(), protection) };
-        result.map_err(|error| Error::System {
+        let changed = fault::check().and_then(|()| {
+            // SAFETY: whole pages of this block's own mapping; `&mut self` excludes references into them.
+            unsafe { region::protect(start, span.size(), protection) }.map_err(
+                |error| match error {
+                    region::Error::SystemCall(code) => io::Error::from_raw_os_error(code),
+                    other => io::Error::other(other),
+                },
+            )
+        });
+        changed.map_err(|source| Error::System {
             operation: "mprotect",
             size: span.size(),
-            source: match error {
-                region::Error::SystemCall(code) => io::Error::from_raw_os_error(code),
-                other => io::Error::other(other),
-            },
+            source,
         })
     }
 
