@@ -1,0 +1,137 @@
+//! An address space without luck: whatever is mapped next lands on one of many small islands, more than 4 GiB from the others.
+//!
+//! Every gap is filled with mappings that nobody can access, except the islands. No hint, no interposed library: raw system
+//! calls see it, too. It cannot be undone, so it belongs into a process of its own.
+
+use std::ffi::c_void;
+use std::fs;
+use std::process::{Command, Output};
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
+/// The distance from one island to the next: more than any relocation spans.
+const DISTANCE: usize = 5 << 30;
+/// Islands lie in this part of the address space, which is free on Linux: above programs and their heap, below libraries.
+const ISLANDS: std::ops::Range<usize> = 0x6000_0000_0000..0x7000_0000_0000;
+/// Where a process's half of the address space ends: with 48 bits (aarch64) or 47 (x86-64, and emulators on it).
+const ENDS: [usize; 2] = [0xffff_ffff_f000, 0x7fff_ffff_f000];
+/// What stays free behind the heap and below the stack, for them to grow.
+const GROWTH: usize = 64 << 20;
+/// What stays free for an emulator's own heap. Addresses are given out from above: this is the last place to be used.
+const EMULATOR: std::ops::Range<usize> = 0x10_0000_0000..0x10_0400_0000;
+
+/// Fills the address space of this process, except for islands of `pages` pages each. Returns how many islands there are.
+pub fn scatter(pages: usize) -> usize {
+    let size = pages * region::page::size();
+    let islands: Vec<usize> = ISLANDS.step_by(DISTANCE).collect();
+    let page = region::page::size();
+    let exists = |&end: &usize| map(end - page, page) != Err(Errno::NOMEM);
+    let space = ENDS
+        .into_iter()
+        .find(exists)
+        .expect("47 bits are the least");
+    let mut start = 0x1_0000; // Below it, vm.mmap_min_addr.
+    for (mapped_start, mapped_end, name) in mappings() {
+        let end = if name == "[stack]" {
+            mapped_start.saturating_sub(GROWTH)
+        } else {
+            mapped_start
+        };
+        fill_around(start, end.min(space), &islands, size);
+        start = if name == "[heap]" {
+            mapped_end + GROWTH
+        } else {
+            mapped_end
+        }
+        .max(start);
+    }
+    fill_around(start, space, &islands, size);
+    islands.len()
+}
+
+fn fill_around(start: usize, end: usize, islands: &[usize], size: usize) {
+    let islands = islands.iter().map(|&island| island..island + size);
+    let mut from = start;
+    for free in [EMULATOR].into_iter().chain(islands) {
+        if start <= free.start && free.end <= end {
+            fill(from, free.start);
+            from = free.end;
+        }
+    }
+    fill(from, end);
+}
+
+/// Maps all of it that can be mapped. Under an emulator some of it is taken without being shown: what cannot be mapped in one
+/// piece is mapped in two.
+fn fill(start: usize, end: usize) {
+    let page = region::page::size();
+    if start >= end || end - start < page {
+        return;
+    }
+    match map(start, end - start) {
+        Err(Errno::EXIST) if end - start > page => {
+            let middle = start + ((end - start) / 2).next_multiple_of(page);
+            fill(start, middle);
+            fill(middle, end);
+        }
+        Ok(()) | Err(Errno::EXIST) => {} // Taken, if not shown.
+        Err(error) => panic!("{start:#x}..{end:#x} cannot be filled: {error}"),
+    }
+}
+
+/// Maps just these bytes, which nobody can access.
+fn map(start: usize, size: usize) -> Result<(), Errno> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+    let hint = std::ptr::without_provenance_mut::<c_void>(start);
+    // SAFETY: FIXED_NOREPLACE replaces no mapping, and nobody uses the pages.
+    let mapped = unsafe { mmap_anonymous(hint, size, ProtFlags::empty(), flags) }?;
+    assert_eq!(mapped, hint, "FIXED_NOREPLACE is not known here");
+    Ok(())
+}
+
+/// The process's mappings as the kernel lists them: start, end, name.
+pub fn mappings() -> Vec<(usize, usize, String)> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("Linux shows a process its mappings");
+    let mapping = |line: &str| {
+        let (range, rest) = line.split_once(' ').expect("a range and the rest");
+        let (start, end) = range.split_once('-').expect("a start and an end");
+        let number = |text| usize::from_str_radix(text, 16).expect("addresses are hexadecimal");
+        (
+            number(start),
+            number(end),
+            rest.split_whitespace().nth(4).unwrap_or("").to_owned(),
+        )
+    };
+    maps.lines().map(mapping).collect()
+}
+
+/// Runs a test of this program in a process of its own, where [`argument`] is `argument`.
+pub fn in_a_child(test: &str, argument: &str) -> Output {
+    let program = std::env::current_exe().expect("this program has a path");
+    let runner = if cfg!(target_arch = "aarch64") {
+        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let mut words = runner
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    words.push(program.to_str().expect("a path that is text").to_owned());
+    let mut child = Command::new(&words[0]);
+    child
+        .args(&words[1..])
+        .args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    // One heap, which grows where it is: otherwise malloc takes islands for arenas of its own.
+    child.env("MALLOC_ARENA_MAX", "1");
+    child
+        .env("NEARCODE_CHILD", argument)
+        .output()
+        .expect("the test program starts again")
+}
+
+/// What this process was started for, if it is a child.
+pub fn argument() -> Option<String> {
+    std::env::var("NEARCODE_CHILD").ok()
+}
