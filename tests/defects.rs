@@ -5,6 +5,8 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/scattered.rs"]
 mod scattered;
 #[path = "support/small_object.rs"]
@@ -21,7 +23,7 @@ type Law = fn(&mut dyn ReservingMemoryManager) -> Result<(), String>;
 
 /// Tries the law with each manager in a process of its own, whose islands have `pages` pages.
 fn only_ours_keeps(test: &str, pages: usize, law: Law) {
-    if let Some(manager) = scattered::argument() {
+    if let Some(manager) = child::argument() {
         scattered::scatter(pages);
         let headroom = PerKind::new(0, 0, 2 * region::page::size());
         let verdict = match manager.as_str() {
@@ -44,7 +46,7 @@ fn only_ours_keeps(test: &str, pages: usize, law: Law) {
         "section by section",
         "stale free lists",
     ] {
-        let output = scattered::in_a_child(test, manager);
+        let output = child::in_a_child(test, manager);
         let (stdout, stderr) = (
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr),
@@ -252,9 +254,9 @@ fn defect_5_where_memory_ends_nothing_is_lost_and_what_is_given_back_serves_agai
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn defect_5_the_kernels_limit_of_mappings_is_an_error_like_others() {
-    if scattered::argument().is_none() {
+    if child::argument().is_none() {
         let test = "defect_5_the_kernels_limit_of_mappings_is_an_error_like_others";
-        let output = scattered::in_a_child(test, "child");
+        let output = child::in_a_child(test, "child");
         assert!(
             output.status.success(),
             "{}",

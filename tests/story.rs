@@ -5,6 +5,8 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/scattered.rs"]
 mod scattered;
 #[path = "support/small_object.rs"]
@@ -44,7 +46,7 @@ fn load_again_and_again(manager: &mut dyn ReservingMemoryManager) -> (i32, Optio
 
 /// Runs `test` again in a process of its own, and returns the line in which it says how it ended.
 fn ending(test: &str) -> String {
-    let output = scattered::in_a_child(test, "child");
+    let output = child::in_a_child(test, "child");
     let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -68,7 +70,7 @@ fn tell(manager: &mut dyn ReservingMemoryManager) {
 
 #[test]
 fn a_manager_that_maps_section_by_section_is_out_of_range_at_the_second_object() {
-    if scattered::argument().is_some() {
+    if child::argument().is_some() {
         return tell(&mut wrong_managers::section_by_section());
     }
     let ending =
@@ -81,7 +83,7 @@ fn a_manager_that_maps_section_by_section_is_out_of_range_at_the_second_object()
 
 #[test]
 fn a_manager_that_keeps_old_free_lists_is_out_of_range_at_the_second_object() {
-    if scattered::argument().is_some() {
+    if child::argument().is_some() {
         return tell(&mut wrong_managers::stale_free_lists());
     }
     let ending = ending("a_manager_that_keeps_old_free_lists_is_out_of_range_at_the_second_object");
@@ -93,7 +95,7 @@ fn a_manager_that_keeps_old_free_lists_is_out_of_range_at_the_second_object() {
 
 #[test]
 fn this_crate_loads_the_object_ten_thousand_times() {
-    if scattered::argument().is_some() {
+    if child::argument().is_some() {
         return tell(&mut SectionMemoryManager::new());
     }
     let ending = ending("this_crate_loads_the_object_ten_thousand_times");

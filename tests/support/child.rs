@@ -1,0 +1,33 @@
+//! Tests that need a process of their own start this program again.
+
+use std::process::{Command, Output};
+
+/// Runs a test of this program in a process of its own, where [`argument`] is `argument`.
+pub fn in_a_child(test: &str, argument: &str) -> Output {
+    let program = std::env::current_exe().expect("this program has a path");
+    let runner = if cfg!(target_arch = "aarch64") {
+        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let mut words = runner
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    words.push(program.to_str().expect("a path that is text").to_owned());
+    let mut child = Command::new(&words[0]);
+    child
+        .args(&words[1..])
+        .args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    // One heap, which grows where it is: otherwise malloc takes islands for arenas of its own.
+    child.env("MALLOC_ARENA_MAX", "1");
+    child
+        .env("NEARCODE_CHILD", argument)
+        .output()
+        .expect("the test program starts again")
+}
+
+/// What this process was started for, if it is a child.
+pub fn argument() -> Option<String> {
+    std::env::var("NEARCODE_CHILD").ok()
+}
