@@ -1,15 +1,13 @@
 //! Tests that need a process of their own start this program again.
 
+#![allow(dead_code)] // No test file needs all of it.
+
 use std::process::{Command, Output};
 
 /// Runs a test of this program in a process of its own, where [`argument`] is `argument`.
 pub fn in_a_child(test: &str, argument: &str) -> Output {
     let program = std::env::current_exe().expect("this program has a path");
-    let runner = if cfg!(target_arch = "aarch64") {
-        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
-    } else {
-        String::new()
-    };
+    let runner = runner();
     let mut words = runner
         .split_whitespace()
         .map(str::to_owned)
@@ -25,6 +23,20 @@ pub fn in_a_child(test: &str, argument: &str) -> Output {
         .env("NEARCODE_CHILD", argument)
         .output()
         .expect("the test program starts again")
+}
+
+/// The program that runs this one, where cargo was told of one; empty elsewhere.
+fn runner() -> String {
+    let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER";
+    let runner = std::env::var(variable).ok();
+    runner
+        .filter(|_| cfg!(target_arch = "aarch64"))
+        .unwrap_or_default()
+}
+
+/// Whether this process runs under an emulator.
+pub fn is_emulated() -> bool {
+    !runner().is_empty()
 }
 
 /// What this process was started for, if it is a child.
