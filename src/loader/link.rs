@@ -10,7 +10,7 @@ use super::machine::{Machine, STUB_SIZE};
 use super::object::{Object, Place, Relocation, Section};
 use super::plan::{Item, Plan, SLOT_SIZE, Sum, Target, place};
 use super::program::{Program, ProgramSection};
-use super::relocation::Operand;
+use super::relocation::{Operand, Row};
 use super::resolver::Resolver;
 use super::symbols::{Definition, GlobalId, Symbols, discard_duplicate_groups, text};
 use super::{Loader, Placement};
@@ -328,44 +328,7 @@ impl Linker<'_, '_> {
             },
         };
         let place = site.address.wrapping_add(relocation.offset).get();
-        let got = || site.tables.got().get();
-        let slot = |sum| {
-            let position = site.plan.slots.position(sum).expect("the plan made a slot");
-            got().wrapping_add((position * SLOT_SIZE) as u64)
-        };
-        let direct = || match self.address(target, site.tables) {
-            Ok(address) => Ok(address.wrapping_add(relocation.addend as u64).get()),
-            Err(reason) => Err(reason),
-        };
-        let value = match row.operand {
-            Operand::Symbol => direct().map(|target| row.range.check(place, target)),
-            Operand::SymbolFromGot => direct().map(|target| row.range.check(got(), target)),
-            Operand::Branch => direct().map(|direct| {
-                let nearby = row.range.check(place, direct);
-                nearby.or_else(|far| match self.stub(site, target, relocation.addend) {
-                    Some(stub) => row.range.check(place, stub),
-                    None => Err(far),
-                })
-            }),
-            Operand::SlotPlusAddend => Ok(row.range.check(
-                place,
-                slot((target, 0)).wrapping_add(relocation.addend as u64),
-            )),
-            Operand::SlotOfSum => Ok(row.range.check(place, slot((target, relocation.addend)))),
-            Operand::SlotOfSumFromGot => {
-                Ok(row.range.check(got(), slot((target, relocation.addend))))
-            }
-            Operand::SlotFromGot => Ok(row.range.check(
-                place,
-                slot((target, 0))
-                    .wrapping_sub(got())
-                    .wrapping_add(relocation.addend as u64),
-            )),
-            Operand::Got => Ok(row
-                .range
-                .check(place, got().wrapping_add(relocation.addend as u64))),
-        };
-        match value {
+        match self.value(site, row, target, relocation.addend, place) {
             Ok(Ok(value)) => row.field.write(field, value),
             Ok(Err(range)) => {
                 return Err(self.out_of_reach(site, relocation, target, row.range.value(), range));
@@ -377,6 +340,50 @@ impl Linker<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// What a relocation at `place` comes to, if its range holds it.
+    fn value(
+        &self,
+        site: &Site<'_>,
+        row: &Row,
+        target: Target,
+        addend: i64,
+        place: u64,
+    ) -> Result<Result<i64, RangeError>, Unplaced> {
+        let plus = |base: u64| base.wrapping_add_signed(addend);
+        let got = || site.tables.got().get();
+        let slot = |sum| {
+            let position = site.plan.slots.position(sum).expect("the plan made a slot");
+            got().wrapping_add((position * SLOT_SIZE) as u64)
+        };
+        let symbol = || Ok(self.address(target, site.tables)?.get());
+        let (from, to) = match row.operand {
+            Operand::Symbol | Operand::Branch if self.is_nowhere(row, target) => {
+                (place, plus(self.machine.nowhere(place, row.operand)))
+            }
+            Operand::Symbol | Operand::Branch => (place, plus(symbol()?)),
+            Operand::SymbolFromGot => (got(), plus(symbol()?)),
+            Operand::SlotPlusAddend => (place, plus(slot((target, 0)))),
+            Operand::SlotOfSum => (place, slot((target, addend))),
+            Operand::SlotOfSumFromGot => (got(), slot((target, addend))),
+            Operand::SlotFromGot => (place, plus(slot((target, 0)).wrapping_sub(got()))),
+            Operand::Got => (place, plus(got())),
+        };
+        let direct = row.range.check(from, to);
+        let stub = match (row.operand, direct) {
+            (Operand::Branch, Err(_)) => self.stub(site, target, addend),
+            _ => None,
+        };
+        Ok(stub.map_or(direct, |stub| row.range.check(place, stub)))
+    }
+
+    /// Whether a relative reference is to a weak symbol that nobody defines.
+    fn is_nowhere(&self, row: &Row, target: Target) -> bool {
+        let is_absent = |id| self.symbols.get(id).definition == Definition::Absent;
+        row.range.value() != Value::Absolute
+            && row.range.value() != Value::LowBits
+            && matches!(target, Target::Global(id) if is_absent(id))
     }
 
     /// The stub through which a branch gets to its target, if the plan made one.

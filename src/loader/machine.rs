@@ -4,7 +4,7 @@ use std::fmt;
 
 use object::elf;
 
-use super::relocation::Row;
+use super::relocation::{Operand, Row};
 use super::{aarch64, x86_64};
 
 /// A CPU that this loader knows the relocations of.
@@ -76,6 +76,16 @@ impl Machine {
         match self {
             Self::Aarch64 => 0,
             Self::X86_64 => -4,
+        }
+    }
+
+    /// The value of a weak symbol that nobody defines, in a relative reference at `place`. Zero is usually out of reach.
+    pub(super) fn nowhere(self, place: u64, operand: Operand) -> u64 {
+        match (self, operand) {
+            // aaelf64, "Weak References": the place itself; a branch goes on behind it.
+            (Self::Aarch64, Operand::Branch) => place.wrapping_add(4),
+            (Self::Aarch64, _) => place,
+            (Self::X86_64, _) => 0,
         }
     }
 
