@@ -27,6 +27,9 @@ fn main() {
     }
 }
 
+const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object] [--print-alloc-requests] \
+    OBJECT... [--args ARGUMENT...]";
+
 struct Options {
     entry: String,
     libraries: Vec<String>,
@@ -48,6 +51,7 @@ impl Options {
         };
         while let Some(word) = words.next() {
             match word.split_once('=').unwrap_or((&word, "")) {
+                ("--help", "") => return Err(USAGE.into()),
                 ("--execute", "") => {} // What it does anyway.
                 ("--entry", name) if !name.is_empty() => options.entry = name.into(),
                 ("--dylib", name) if !name.is_empty() => options.libraries.push(name.into()),
@@ -56,12 +60,12 @@ impl Options {
                     options.manager = || Box::new(Printing(SectionMemoryManager::new()))
                 }
                 ("--args", "") => options.arguments.extend(words.by_ref()),
-                _ if word.starts_with("--") => return Err(format!("unknown option {word}")),
+                _ if word.starts_with("--") => return Err(format!("{word} is no option; {USAGE}")),
                 _ => options.objects.push(word),
             }
         }
         if options.objects.is_empty() {
-            return Err("no object file: rtdyld OBJECT... [--args ARGUMENT...]".into());
+            return Err(format!("no object file; {USAGE}"));
         }
         Ok(options)
     }
@@ -92,14 +96,13 @@ fn load_and_call(
     }
     libraries.insert(0, Library::process()?);
 
-    let loader = Loader::new()?.with_placement(options.placement);
-    // SAFETY: whoever names an object on the command line wants its code to run; its unwind tables come with it.
-    let mut loader = unsafe { loader.with_eh_frames() };
+    let mut loader = Loader::new()?.with_placement(options.placement);
     for (name, bytes) in options.objects.iter().zip(files) {
         loader.load(name, bytes)?;
     }
     let mut manager = (options.manager)();
-    let program = loader.link(&mut *manager, &libraries)?;
+    // SAFETY: whoever names an object on the command line wants its code to run; its unwind tables come with it.
+    let program = unsafe { loader.link_with_eh_frames(&mut *manager, &libraries) }?;
     // SAFETY: as above; the entry of a C program is its `main`.
     unsafe { program.run_main(&options.entry, arguments) }
 }

@@ -17,12 +17,6 @@ pub enum Error {
         /// In bytes.
         value: usize,
     },
-    /// A page size that is no power of two, or smaller than any supported CPU's.
-    #[error("{value} is no page size: not a power of two of at least 4096")]
-    InvalidPageSize {
-        /// In bytes.
-        value: usize,
-    },
     /// A section whose size, or whose object's total, does not fit into the number range.
     #[error("section {section} of {size} bytes, aligned to {}, does not fit into any address space", align.bytes())]
     SizeOverflow {
@@ -60,6 +54,8 @@ pub enum Error {
         kind: SectionKind,
         /// In bytes, with terminator.
         requested: usize,
+        /// As asked for.
+        align: Align,
         /// The largest size that would still succeed at this alignment, in bytes.
         available: usize,
     },
@@ -85,10 +81,17 @@ pub enum Error {
     /// The system refused.
     #[error("{operation} of {size} bytes failed: {source}")]
     System {
-        /// The call, by its usual name.
+        /// The call, by its usual name, and for permissions the wanted ones. Some systems refuse executable memory to some
+        /// processes: SELinux without `execmem`, `PR_SET_MDWE`, seccomp filters.
         operation: &'static str,
         /// In bytes.
         size: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The system cannot make all cores fetch code anew, without which none can be published: on Linux no `membarrier`.
+    #[error("instruction caches cannot be synchronized: {source}")]
+    Barrier {
         /// The system's answer.
         source: io::Error,
     },

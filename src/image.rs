@@ -4,7 +4,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io;
 use std::num::NonZero;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 
@@ -303,7 +302,6 @@ pub(crate) fn finalize(reservations: &mut Vec<Reservation>) -> Result<Image, Err
     if reservations.is_empty() {
         return Ok(Image::default());
     }
-    icache::prepare().map_err(barrier_failed)?;
     for reservation in reservations.iter_mut() {
         reservation.check_unwind_tables()?;
     }
@@ -358,13 +356,5 @@ fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
             icache::make_coherent(start, start, code.size());
         }
     }
-    icache::synchronize_cores().map_err(barrier_failed)
-}
-
-fn barrier_failed(source: io::Error) -> Error {
-    Error::System {
-        operation: "membarrier",
-        size: 0,
-        source,
-    }
+    icache::synchronize_cores().map_err(|source| Error::Barrier { source })
 }

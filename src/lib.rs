@@ -67,7 +67,7 @@
 //! # Safety
 //!
 //! Safe functions take whatever bytes they are given and return a value or an error. What runs code, or takes a caller's word
-//! for what code does, is `unsafe`: [`loader::Program::function`], [`loader::Loader::with_eh_frames`],
+//! for what code does, is `unsafe`: [`loader::Program::function`], [`loader::Loader::link_with_eh_frames`],
 //! [`Reservation::register_eh_frames`], [`Image::from_foreign`], [`loader::Library::open`].
 //!
 //! # Minimum supported Rust version
@@ -99,7 +99,7 @@ pub use image::{FinalizeError, ForeignSection, Image, ImageSection};
 pub use kind::{PerKind, SectionKind};
 pub use layout::{AllocationSpace, Extent, SectionRequest};
 pub use manager::{ReservingMemoryManager, SectionMemoryManager};
-pub use num::{Address, Align, PageSize, Span};
+pub use num::{Address, Align};
 pub use reach::Reach;
 pub use reservation::{DedicatedBlocks, Reservation};
 pub use stats::Stats;

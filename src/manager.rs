@@ -35,7 +35,7 @@ pub trait ReservingMemoryManager: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::SpanTooLarge`], [`Error::SizeOverflow`], [`Error::System`].
+    /// [`Error::SpanTooLarge`], [`Error::SizeOverflow`], [`Error::System`], [`Error::Barrier`].
     fn reserve_allocation_space(
         &mut self,
         space: &AllocationSpace<'_>,
@@ -75,6 +75,9 @@ pub trait ReservingMemoryManager: Send {
 
     /// Asks for the unwind table in section `id` to be registered by the next finalization, and deregistered with the image.
     ///
+    /// From version 13 on, libgcc wants the ranges of code of registered tables not to overlap. Where several objects share a
+    /// reservation their functions lie mixed: make one table of theirs, as [`loader`](crate::loader) does.
+    ///
     /// # Errors
     ///
     /// [`Error::UnknownSection`], [`Error::Unsupported`].
@@ -99,7 +102,7 @@ pub trait ReservingMemoryManager: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::InvalidEhFrame`]. Nothing is executable then, and all reservations are in flight as before,
+    /// [`Error::System`], [`Error::Barrier`], [`Error::InvalidEhFrame`]. Nothing is executable then, and all reservations are in flight as before,
     /// except those whose pages the system refused to make writable again: they are gone.
     fn finalize_memory(&mut self) -> Result<Image, Error>;
 }
@@ -128,7 +131,7 @@ impl SectionMemoryManager {
         }
     }
 
-    /// What this manager and the images made by it have in use.
+    /// What this manager, all others over clones of the same blocks, and the images made by them have in use.
     pub fn stats(&self) -> Stats {
         self.blocks.stats()
     }
@@ -255,7 +258,7 @@ mod tests {
     }
 
     fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>) {
-        let Err(Error::System { source, .. }) = result else {
+        let Err(Error::System { source, .. } | Error::Barrier { source }) = result else {
             panic!("{result:?}")
         };
         assert_eq!(source.kind(), fault::ANSWER);
@@ -328,11 +331,7 @@ mod tests {
                 break;
             }
             assert_refused(result);
-            if n == 0 {
-                // Refused before anything was sealed: nothing has to be undone.
-                check_untouched(&mut manager, &sections);
-                continue;
-            }
+            // Every unsealing was refused as well.
             assert_eq!(manager.stats(), SectionMemoryManager::new().stats());
             for (&id, address) in sections.iter().zip(addresses) {
                 assert!(

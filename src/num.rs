@@ -56,11 +56,6 @@ impl Align {
         }
     }
 
-    /// The largest multiple that is at most `value`.
-    pub const fn down(self, value: usize) -> usize {
-        value & !(self.bytes() - 1)
-    }
-
     /// Whether `value` is a multiple.
     pub const fn divides(self, value: usize) -> bool {
         value & (self.bytes() - 1) == 0
@@ -75,38 +70,32 @@ impl fmt::Debug for Align {
 
 /// The size of a page of memory, in bytes: what one permission covers at least.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct PageSize(Align);
+pub(crate) struct PageSize(Align);
 
 impl PageSize {
     /// 4 KiB, the smallest page of every supported CPU.
-    pub const MIN: Self = Self(Align { exponent: 12 });
+    pub(crate) const MIN: Self = Self(Align { exponent: 12 });
 
-    /// A page of `bytes` bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidPageSize`] unless `bytes` is a power of two of at least 4096.
-    pub fn new(bytes: usize) -> Result<Self, Error> {
-        match Align::new(bytes) {
-            Ok(align) if align >= Self::MIN.0 => Ok(Self(align)),
-            _ => Err(Error::InvalidPageSize { value: bytes }),
-        }
+    /// A page of `bytes` bytes; `None` unless that is a power of two of at least 4096.
+    pub(crate) fn new(bytes: usize) -> Option<Self> {
+        let align = Align::new(bytes).ok()?;
+        (align >= Self::MIN.0).then_some(Self(align))
     }
 
     /// In bytes.
-    pub const fn bytes(self) -> usize {
+    pub(crate) const fn bytes(self) -> usize {
         self.0.bytes()
     }
 
     /// The same as an alignment.
-    pub const fn align(self) -> Align {
+    pub(crate) const fn align(self) -> Align {
         self.0
     }
 }
 
 /// A half-open range of offsets, in bytes. Every range check of the crate is one of its methods.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
+pub(crate) struct Span {
     /// Invariant: `start <= end`.
     start: usize,
     end: usize,
@@ -114,7 +103,7 @@ pub struct Span {
 
 impl Span {
     /// From `start` to `end`; `None` if `end` lies before `start`.
-    pub const fn new(start: usize, end: usize) -> Option<Self> {
+    pub(crate) const fn new(start: usize, end: usize) -> Option<Self> {
         if start <= end {
             Some(Self { start, end })
         } else {
@@ -123,7 +112,7 @@ impl Span {
     }
 
     /// `size` bytes from `start`; `None` if their end does not fit into the number range.
-    pub const fn sized(start: usize, size: usize) -> Option<Self> {
+    pub(crate) const fn sized(start: usize, size: usize) -> Option<Self> {
         match start.checked_add(size) {
             Some(end) => Some(Self { start, end }),
             None => None,
@@ -131,7 +120,7 @@ impl Span {
     }
 
     /// Nothing, at `offset`.
-    pub const fn empty(offset: usize) -> Self {
+    pub(crate) const fn empty(offset: usize) -> Self {
         Self {
             start: offset,
             end: offset,
@@ -139,37 +128,38 @@ impl Span {
     }
 
     /// The first offset.
-    pub const fn start(self) -> usize {
+    pub(crate) const fn start(self) -> usize {
         self.start
     }
 
     /// The offset behind the last one.
-    pub const fn end(self) -> usize {
+    pub(crate) const fn end(self) -> usize {
         self.end
     }
 
     /// In bytes.
-    pub const fn size(self) -> usize {
+    pub(crate) const fn size(self) -> usize {
         self.end - self.start
     }
 
     /// Whether there is no byte in it.
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.start == self.end
     }
 
     /// Whether all of `other` lies inside.
-    pub const fn contains(self, other: Self) -> bool {
+    pub(crate) const fn contains(self, other: Self) -> bool {
         self.start <= other.start && other.end <= self.end
     }
 
     /// Whether a byte lies in both.
-    pub const fn overlaps(self, other: Self) -> bool {
+    #[cfg(test)]
+    pub(crate) const fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end && !self.is_empty() && !other.is_empty()
     }
 
     /// The span cut in two at `offset`; `None` if that lies outside.
-    pub const fn split_at(self, offset: usize) -> Option<(Self, Self)> {
+    pub(crate) const fn split_at(self, offset: usize) -> Option<(Self, Self)> {
         match (Self::new(self.start, offset), Self::new(offset, self.end)) {
             (Some(before), Some(after)) => Some((before, after)),
             _ => None,
@@ -177,7 +167,7 @@ impl Span {
     }
 
     /// The first `size` bytes inside whose address is a multiple of `align`, when offset 0 lies at address `origin`.
-    pub fn first_fit(self, size: usize, align: Align, origin: usize) -> Option<Self> {
+    pub(crate) fn first_fit(self, size: usize, align: Align, origin: usize) -> Option<Self> {
         let address = align.up(origin.checked_add(self.start)?)?;
         let found = Self::sized(address - origin, size)?;
         self.contains(found).then_some(found)
@@ -211,6 +201,19 @@ impl Address {
     }
 }
 
+impl From<u64> for Address {
+    fn from(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> From<*const T> for Address {
+    /// Where the pointer points to, as for a resolver: `Address::from(function as *const ())`.
+    fn from(pointer: *const T) -> Self {
+        Self(pointer.addr() as u64)
+    }
+}
+
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
@@ -238,6 +241,15 @@ mod tests {
     }
 
     #[test]
+    fn multiples_are_told_from_the_rest() {
+        let align = Align::new(8).unwrap();
+        for value in 0..64 {
+            assert_eq!(align.divides(value), value % 8 == 0, "{value}");
+        }
+        assert_eq!(format!("{align:?}"), "0x8");
+    }
+
+    #[test]
     fn rounding_up_never_wraps() {
         let page = PageSize::MIN.align();
         assert_eq!(page.up(0), Some(0));
@@ -250,11 +262,26 @@ mod tests {
     #[test]
     fn pages_are_powers_of_two_from_4_kib() {
         for bytes in [0, 1, 2048, 4097, 12288] {
-            assert!(PageSize::new(bytes).is_err(), "{bytes}");
+            assert_eq!(PageSize::new(bytes), None, "{bytes}");
         }
         for bytes in [4096, 16384, 65536] {
             assert_eq!(PageSize::new(bytes).unwrap().bytes(), bytes);
         }
+    }
+
+    #[test]
+    fn numbers_are_shown_in_hexadecimal() {
+        let span = Span::new(0x1000, 0x3000).unwrap();
+        let address = Address::new(0xabc);
+        assert_eq!(
+            format!("{span:?} {address:?} {address}"),
+            "0x1000..0x3000 0xabc 0xabc"
+        );
+        assert_eq!(Address::from(0xabc_u64), address);
+        assert_eq!(
+            Address::from(std::ptr::without_provenance::<u8>(0xabc)),
+            address
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::num::{Address, Span};
 use crate::reach::Reach;
 use crate::stats::{Account, Ledger, Stats};
 use crate::sys::{self, Block, Permission};
-use crate::{trap, unwind};
+use crate::{icache, trap, unwind};
 
 /// Where dedicated blocks come from: one mapping of its own for each reservation.
 ///
@@ -50,9 +50,10 @@ impl DedicatedBlocks {
     ///
     /// # Errors
     ///
-    /// [`Error::SizeOverflow`], [`Error::SpanTooLarge`], [`Error::System`]. Nothing is mapped then.
+    /// [`Error::SizeOverflow`], [`Error::SpanTooLarge`], [`Error::System`], [`Error::Barrier`]. Nothing is mapped then.
     pub fn reserve(&self, space: &AllocationSpace<'_>) -> Result<Reservation, Error> {
         let plan = BlockPlan::new(space, &self.headroom, sys::page_size(), self.reach)?;
+        icache::prepare().map_err(|source| Error::Barrier { source })?;
         let block = Block::map(plan.size, plan.anchor, plan.align)?;
         let id = ReservationId::unique();
         tracing::debug!(reservation = ?id, address = %block.address(), size = block.size(), "reserved");
@@ -80,7 +81,7 @@ impl DedicatedBlocks {
         })
     }
 
-    /// What all reservations from here, and the images made of them, have in use.
+    /// What all reservations from here and from clones, and the images made of them, have in use.
     pub fn stats(&self) -> Stats {
         self.ledger.total()
     }
@@ -146,6 +147,7 @@ impl Reservation {
                 section: request.name().into(),
                 kind: request.kind(),
                 requested: size,
+                align: request.align(),
                 available,
             })?;
         let after = arena.pages_in_use();
@@ -157,6 +159,11 @@ impl Reservation {
         }
         let span = Span::sized(footprint.start(), request.size())
             .expect("a section is smaller than its footprint");
+        let (_, terminator) = footprint
+            .split_at(span.end())
+            .expect("it ends the footprint");
+        self.bytes_mut(terminator).fill(0);
+
         let section = Section {
             kind: request.kind(),
             span,
@@ -329,10 +336,17 @@ impl Reservation {
         account.update(|entry| {
             entry.in_flight = 0;
             entry.objects = 1;
-            entry.mappings = [!code.is_empty(), constants, variables]
-                .into_iter()
-                .map(usize::from)
-                .sum();
+            // What alignment left over in front stays writable, and so does what is behind, one mapping with the variables.
+            let (before, behind) = block.slack();
+            entry.mappings = [
+                before > 0,
+                !code.is_empty(),
+                constants,
+                variables || behind > 0,
+            ]
+            .into_iter()
+            .map(usize::from)
+            .sum();
         });
         Sealed {
             id,

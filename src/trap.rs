@@ -16,6 +16,16 @@ const TRAP: &[u8] = &0x9002_u16.to_le_bytes(); // C.EBREAK (RISC-V unprivileged 
 #[cfg(target_arch = "loongarch64")]
 const TRAP: &[u8] = &0x002a_0000_u32.to_le_bytes(); // BREAK 0 (LoongArch reference manual, volume 1)
 
+/// Nothing is executable on a CPU that [`icache`](crate::icache) does not know.
+#[cfg(not(any(
+    target_arch = "x86",
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64"
+)))]
+const TRAP: &[u8] = &[0];
+
 /// Fills `code`, which starts at a multiple of the instruction size, with traps.
 pub(crate) fn fill(code: &mut [u8]) {
     for place in code.chunks_mut(TRAP.len()) {

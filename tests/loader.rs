@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::panic::{catch_unwind, resume_unwind};
 
 use nearcode::Address;
+use nearcode::SectionMemoryManager;
 use nearcode::loader::{Library, Program};
 
 use objects::{File, call, jump, link, load_from_got, number, returns};
@@ -279,7 +280,7 @@ fn a_hidden_symbol_is_never_the_processes() {
         let error = link(&files, &process).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "undefined: strlen (in open.o)",
+            "undefined: strlen (in open.o, hidden: an object has to define it)",
             "{visibility}"
         );
     }
@@ -360,9 +361,21 @@ fn a_panic_passes_through_loaded_code_whose_unwind_tables_are_registered() {
     ];
     for _ in 0..3 {
         let loader = objects::load(&files).unwrap();
+        let mut manager = SectionMemoryManager::new();
         // SAFETY: compilers made these tables.
-        let loader = unsafe { loader.with_eh_frames() };
-        let program = objects::finish(loader, &Library::process().unwrap()).unwrap();
+        let program =
+            unsafe { loader.link_with_eh_frames(&mut manager, &Library::process().unwrap()) }
+                .unwrap();
+        // libgcc 13 and later want one table where the code of several objects is mixed.
+        let tables: Vec<_> = program
+            .sections()
+            .filter(|section| section.name() == ".eh_frame")
+            .collect();
+        assert!(tables.len() > 1);
+        for pair in tables.windows(2) {
+            let end = pair[0].address().get() + pair[0].size() as u64;
+            assert_eq!((end, pair[0].id()), (pair[1].address().get(), pair[1].id()));
+        }
         assert_eq!(panic_passing(&program, "inner"), "gave up");
         assert_eq!(panic_passing(&program, "outer"), "gave up");
         assert_eq!(panic_passing(&program, "outer"), "gave up");
@@ -379,8 +392,9 @@ fn an_object_with_broken_unwind_tables_is_refused_by_name_when_they_are_to_be_re
     let files = [with_group("fine", 1), File::assemble("broken.o", text)];
     link(&files, &()).unwrap();
     let loader = objects::load(&files).unwrap();
+    let mut manager = SectionMemoryManager::new();
     // SAFETY: the tables never come to be used.
-    let loader = unsafe { loader.with_eh_frames() };
-    let error = objects::finish(loader, &()).unwrap_err().to_string();
+    let linked = unsafe { loader.link_with_eh_frames(&mut manager, &()) };
+    let error = linked.unwrap_err().to_string();
     assert!(error.starts_with("broken.o: .eh_frame+0x0: "), "{error}");
 }

@@ -225,6 +225,7 @@ fn a_block_serves_nothing_beyond_its_plan_rounding_and_headroom() {
             requested,
             available,
             section,
+            align: _,
         } = error
         else {
             panic!("{error}")

@@ -125,7 +125,8 @@ impl Extent {
 pub enum AllocationSpace<'a> {
     /// Every section to come.
     ///
-    /// Each of them then succeeds, once, in any order.
+    /// Each of them then succeeds, once, in any order. They are told apart by kind, size and alignment, not by name: a section
+    /// that was not announced but looks just like one that was takes its place.
     Sections(&'a [SectionRequest<'a>]),
     /// The totals of code, read-only data and read-write data, from a host that knows no more.
     ///

@@ -40,7 +40,7 @@ pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(ADR_GOT_PAGE, SlotOfSum, AdrPage),
     Row::new(LD64_GOT_LO12_NC, SlotOfSum, Imm12 { scale: 3 }),
     Row::new(LD64_GOTPAGE_LO15, SlotOfSumFromGot, Imm12 { scale: 3 }),
-    Row::new(PLT32, Branch, Data32),
+    Row::new(PLT32, Plt, Data32),
     Row::new(GOTPCREL32, SlotPlusAddend, Data32),
 ];
 

@@ -60,6 +60,9 @@ pub enum LoadError {
     /// A symbol that is asked for by name and that no object defines.
     #[error("no object defines {0}")]
     NoSuchSymbol(String),
+    /// A symbol that is asked for as a function and is none that can be called here.
+    #[error("{0} is not code for this machine")]
+    NotCode(String),
     /// A reference to code or data of which another object's copy was kept.
     #[error("{place}: {symbol} is in a section that was discarded with its group")]
     Discarded {
@@ -131,11 +134,24 @@ pub struct UndefinedSymbol {
     pub symbol: String,
     /// The first object that refers to it.
     pub object: String,
+    /// Whether the process and its libraries were not asked, since an object says that the program itself defines it.
+    pub hidden: bool,
 }
 
 fn list(symbols: &[UndefinedSymbol]) -> String {
-    let each = symbols
-        .iter()
-        .map(|UndefinedSymbol { symbol, object }| format!("{symbol} (in {object})"));
+    let each = symbols.iter().map(
+        |UndefinedSymbol {
+             symbol,
+             object,
+             hidden,
+         }| {
+            let hidden = if *hidden {
+                ", hidden: an object has to define it"
+            } else {
+                ""
+            };
+            format!("{symbol} (in {object}{hidden})")
+        },
+    );
     each.collect::<Vec<_>>().join(", ")
 }

@@ -23,6 +23,9 @@ use os::windows as imp;
 impl Library {
     /// The process: its program and all libraries that it was started with.
     ///
+    /// Of a program's own functions the system knows those that it exports (on Linux linked with `-rdynamic`); a closure in
+    /// front of this resolver can name the others. Of C, what is only in libm or in a static part of libc is not there.
+    ///
     /// # Errors
     ///
     /// [`LoadError::Library`] if the system does not give access to it.
@@ -48,15 +51,18 @@ impl Library {
 }
 
 fn failed(name: &str, reason: impl ToString) -> LoadError {
-    // The system's reason may span lines.
+    // The system's reason may span lines, and may begin with the name.
     let reason = reason
         .to_string()
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ");
+    let reason = reason
+        .strip_prefix(name)
+        .map_or(reason.as_str(), |rest| rest.trim_start_matches([':', ' ']));
     LoadError::Library {
         name: name.into(),
-        reason,
+        reason: reason.into(),
     }
 }
 

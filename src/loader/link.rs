@@ -7,36 +7,36 @@ use std::collections::HashMap;
 use super::error::{LoadError, Place as Position};
 use super::execute::TrueEhFrames;
 use super::machine::{Machine, STUB_SIZE};
+use super::memory::{Attempt, Map, Tables};
 use super::object::{Object, Place, Relocation, Section};
-use super::plan::{Item, Plan, SLOT_SIZE, Sum, Target, place};
-use super::program::{Program, ProgramSection};
+use super::plan::{Plan, SLOT_SIZE, Sum, Target, place};
+use super::program::Program;
 use super::relocation::{Operand, Row};
 use super::resolver::Resolver;
-use super::symbols::{Definition, GlobalId, Symbols, discard_duplicate_groups, text};
+use super::symbols::{Definition, Global, GlobalId, Symbols, discard_duplicate_groups, text};
 use super::{Loader, Placement};
-use crate::error::Error;
-use crate::id::{ReservationId, SectionId};
-use crate::image::Image;
-use crate::layout::{AllocationSpace, SectionRequest};
+use crate::kind::SectionKind;
 use crate::manager::ReservingMemoryManager;
 use crate::num::{Address, Span};
 use crate::reach::{RangeError, Value};
 
-/// Makes a program of the loader's objects.
+/// Makes a program of the loader's objects; with somebody's promise, one that can be unwound through.
 pub(super) fn link(
     loader: Loader<'_>,
     manager: &mut dyn ReservingMemoryManager,
     resolver: &dyn Resolver,
+    eh_frames: Option<TrueEhFrames>,
 ) -> Result<Program, LoadError> {
     let Loader {
         machine,
         placement,
-        eh_frames,
         mut objects,
     } = loader;
     discard_duplicate_groups(&mut objects);
+    warn_of_constructors(&objects);
     let mut symbols = Symbols::collect(&objects)?;
     let reservations: Vec<Vec<usize>> = match placement {
+        Placement::Together if objects.is_empty() => Vec::new(),
         Placement::Together => vec![(0..objects.len()).collect()],
         Placement::PerObject => (0..objects.len()).map(|object| vec![object]).collect(),
     };
@@ -50,120 +50,41 @@ pub(super) fn link(
         .collect();
     symbols.resolve(&referenced, &objects, resolver)?;
 
-    let mut attempt = Attempt {
-        manager,
-        reservations: Vec::new(),
-    };
-    let mut linker = Linker {
+    let mut attempt = Attempt::new(manager);
+    let mut map = Map::new(&objects);
+    for plan in &plans {
+        map.allocate(plan, &objects, &symbols, &mut attempt)?;
+    }
+    let linker = Linker {
         machine,
         objects: &objects,
         symbols: &symbols,
-        map: Map::new(&objects),
+        map: &map,
     };
-    let mut sections = Vec::new();
-    for plan in &plans {
-        let tables = linker.allocate(plan, &mut attempt, &mut sections)?;
-        linker.map.tables.push(tables);
-    }
-    for (plan, tables) in plans.iter().zip(&linker.map.tables) {
+    for (plan, tables) in plans.iter().zip(&map.tables) {
         linker.fill(plan, tables, attempt.manager)?;
-    }
-    if let Some(promise) = eh_frames {
-        linker.register_eh_frames(promise, attempt.manager)?;
+        if let (Some(promise), Some(table)) = (eh_frames, tables.eh_frame) {
+            promise.register(attempt.manager, table)?;
+        }
     }
     let symbols = linker.program_symbols();
-    let image = attempt
-        .finalize()
-        .map_err(|error| with_object(error, &sections))?;
+    let image = attempt.finalize(&map.listing)?;
     Ok(Program {
         image,
         symbols,
-        sections,
+        machine,
+        sections: map.listing,
     })
 }
 
-/// Reservations that are given up unless they are finalized.
-struct Attempt<'m> {
-    manager: &'m mut dyn ReservingMemoryManager,
-    reservations: Vec<ReservationId>,
-}
-
-impl Attempt<'_> {
-    fn finalize(mut self) -> Result<Image, Error> {
-        let image = self.manager.finalize_memory()?;
-        self.reservations.clear();
-        Ok(image)
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        for &reservation in &self.reservations {
-            // A finalization that failed may have lost some of them; then there is nothing left to give up.
-            let _ = self.manager.abandon(reservation);
-        }
-    }
-}
-
-/// Why finalization failed: names the object where it is one's fault.
-fn with_object(error: Error, sections: &[ProgramSection]) -> LoadError {
-    if let Error::InvalidEhFrame {
-        section,
-        offset,
-        reason,
-    } = error
-    {
-        if let Some(table) = sections.iter().find(|known| known.id == section) {
-            return LoadError::Malformed {
-                object: table.object.clone(),
-                reason: format!("{}+{offset:#x}: {reason}", table.name),
-            };
-        }
-    }
-    error.into()
-}
-
-/// A section in memory.
-#[derive(Clone, Copy, Debug)]
-struct Placed {
-    id: SectionId,
-    address: Address,
-}
-
-/// What the linker makes for one reservation.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tables {
-    got: Option<Placed>,
-    stubs: Option<Placed>,
-}
-
-impl Tables {
-    /// Where the GOT is that something refers to.
-    fn got(&self) -> Address {
-        self.got.expect("the plan made a GOT").address
-    }
-}
-
-/// Where everything is.
-#[derive(Debug)]
-struct Map {
-    /// By object and section index; `None` for what is not loaded.
-    sections: Vec<Vec<Option<Placed>>>,
-    commons: HashMap<GlobalId, Placed>,
-    /// By plan.
-    tables: Vec<Tables>,
-}
-
-impl Map {
-    fn new(objects: &[Object<'_>]) -> Self {
-        let sections = objects
-            .iter()
-            .map(|object| vec![None; object.sections.len()])
-            .collect();
-        Self {
-            sections,
-            commons: HashMap::new(),
-            tables: Vec::new(),
+/// Constructors are not run: whoever needs them has to know.
+fn warn_of_constructors(objects: &[Object<'_>]) {
+    for object in objects {
+        let names = object.sections.iter().flatten().map(|section| section.name);
+        let mut constructors =
+            names.filter(|name| name.starts_with(".init_array") || name.starts_with(".ctors"));
+        if let Some(section) = constructors.next() {
+            tracing::warn!(object = object.name, section, "constructors do not run");
         }
     }
 }
@@ -172,86 +93,10 @@ struct Linker<'l, 'data> {
     machine: Machine,
     objects: &'l [Object<'data>],
     symbols: &'l Symbols<'data>,
-    map: Map,
+    map: &'l Map,
 }
 
 impl Linker<'_, '_> {
-    /// Reserves what the plan needs, and allocates all of it.
-    fn allocate(
-        &mut self,
-        plan: &Plan,
-        attempt: &mut Attempt<'_>,
-        sections: &mut Vec<ProgramSection>,
-    ) -> Result<Tables, LoadError> {
-        let requests = plan.requests(self.objects, self.symbols)?;
-        let list: Vec<SectionRequest<'_>> = requests.iter().map(|(_, request)| *request).collect();
-        let reservation = attempt
-            .manager
-            .reserve_allocation_space(&AllocationSpace::Sections(&list))
-            .map_err(|source| self.not_reserved(plan, &requests, source))?;
-        attempt.reservations.push(reservation);
-        let mut tables = Tables::default();
-        for (item, request) in requests {
-            let id = attempt.manager.allocate_section(&request)?;
-            let placed = Placed {
-                id,
-                address: attempt.manager.address(id)?,
-            };
-            match item {
-                Item::Section { object, section } => {
-                    self.map.sections[object][section] = Some(placed);
-                }
-                Item::Common(global) => {
-                    self.map.commons.insert(global, placed);
-                }
-                Item::Got => tables.got = Some(placed),
-                Item::Stubs => tables.stubs = Some(placed),
-            }
-            sections.push(ProgramSection {
-                object: self.owner(plan, item).into(),
-                name: request.name().into(),
-                kind: request.kind(),
-                id,
-                address: placed.address,
-                size: request.size(),
-            });
-        }
-        Ok(tables)
-    }
-
-    /// The object that an item is part of or that first needs it; for tables, the first one of the plan.
-    fn owner(&self, plan: &Plan, item: Item) -> &str {
-        let owner = match item {
-            Item::Section { object, .. } => object,
-            Item::Common(global) => match self.symbols.get(global).definition {
-                Definition::Common { object, .. } => object,
-                _ => plan.objects[0],
-            },
-            Item::Got | Item::Stubs => plan.objects[0],
-        };
-        &self.objects[owner].name
-    }
-
-    fn not_reserved(
-        &self,
-        plan: &Plan,
-        requests: &[(Item, SectionRequest<'_>)],
-        source: Error,
-    ) -> LoadError {
-        let demand = |request: &SectionRequest<'_>| request.size().max(request.align().bytes());
-        let most = requests.iter().max_by_key(|(_, request)| demand(request));
-        let Some((item, request)) = most else {
-            return source.into();
-        };
-        LoadError::NotReserved {
-            object: self.owner(plan, *item).into(),
-            section: request.name().into(),
-            size: request.size(),
-            align: request.align(),
-            source: Box::new(source),
-        }
-    }
-
     /// Writes contents, GOT and stubs, and applies all relocations.
     fn fill(
         &self,
@@ -260,13 +105,13 @@ impl Linker<'_, '_> {
         manager: &mut dyn ReservingMemoryManager,
     ) -> Result<(), LoadError> {
         if let Some(got) = tables.got {
-            let bytes = manager.section_mut(got.id)?;
+            let bytes = got.bytes_mut(manager)?;
             for (slot, sum) in bytes.chunks_exact_mut(SLOT_SIZE).zip(plan.slots.iter()) {
                 slot.copy_from_slice(&self.sum(plan, tables, sum, ".got")?.to_le_bytes());
             }
         }
         if let Some(stubs) = tables.stubs {
-            let bytes = manager.section_mut(stubs.id)?;
+            let bytes = stubs.bytes_mut(manager)?;
             for (stub, sum) in bytes.chunks_exact_mut(STUB_SIZE).zip(plan.stubs.iter()) {
                 stub.copy_from_slice(&self.machine.stub(self.sum(plan, tables, sum, ".stubs")?));
             }
@@ -277,9 +122,10 @@ impl Linker<'_, '_> {
                 let (Some(section), Some(placed)) = (section, placed) else {
                     continue;
                 };
-                let bytes = manager.section_mut(placed.id)?;
+                let bytes = placed.bytes_mut(manager)?;
                 // The rest is zero as it comes, and stays untouched: a large .bss costs no memory until it is used.
-                bytes[..section.contents.len()].copy_from_slice(section.contents);
+                let contents = &section.contents[..bytes.len().min(section.contents.len())];
+                bytes[..contents.len()].copy_from_slice(contents);
                 let site = Site {
                     plan,
                     tables,
@@ -359,10 +205,10 @@ impl Linker<'_, '_> {
         };
         let symbol = || Ok(self.address(target, site.tables)?.get());
         let (from, to) = match row.operand {
-            Operand::Symbol | Operand::Branch if self.is_nowhere(row, target) => {
+            Operand::Symbol | Operand::Branch | Operand::Plt if self.is_nowhere(row, target) => {
                 (place, plus(self.machine.nowhere(place, row.operand)))
             }
-            Operand::Symbol | Operand::Branch => (place, plus(symbol()?)),
+            Operand::Symbol | Operand::Branch | Operand::Plt => (place, plus(symbol()?)),
             Operand::SymbolFromGot => (got(), plus(symbol()?)),
             Operand::SlotPlusAddend => (place, plus(slot((target, 0)))),
             Operand::SlotOfSum => (place, slot((target, addend))),
@@ -371,11 +217,17 @@ impl Linker<'_, '_> {
             Operand::Got => (place, plus(got())),
         };
         let direct = row.range.check(from, to);
-        let stub = match (row.operand, direct) {
-            (Operand::Branch, Err(_)) => self.stub(site, target, addend),
-            _ => None,
+        let stub = match direct {
+            Ok(_) => None,
+            Err(_) => self
+                .machine
+                .through_stub(row.operand, site.section.kind, addend),
         };
-        Ok(stub.map_or(direct, |stub| row.range.check(place, stub)))
+        let stub =
+            stub.and_then(|(beyond, distance)| Some((site.stub((target, beyond))?, distance)));
+        Ok(stub.map_or(direct, |(stub, distance)| {
+            row.range.check(place, stub.wrapping_add_signed(distance))
+        }))
     }
 
     /// Whether a relative reference is to a weak symbol that nobody defines.
@@ -384,21 +236,6 @@ impl Linker<'_, '_> {
         row.range.value() != Value::Absolute
             && row.range.value() != Value::LowBits
             && matches!(target, Target::Global(id) if is_absent(id))
-    }
-
-    /// The stub through which a branch gets to its target, if the plan made one.
-    fn stub(&self, site: &Site<'_>, target: Target, addend: i64) -> Option<u64> {
-        let usual = self.machine.branch_addend();
-        let position = site
-            .plan
-            .stubs
-            .position((target, addend.wrapping_sub(usual)))?;
-        let stub = site
-            .tables
-            .stubs?
-            .address
-            .wrapping_add((position * STUB_SIZE) as u64);
-        Some(stub.wrapping_add(usual as u64).get())
     }
 
     fn sum(
@@ -498,37 +335,28 @@ impl Linker<'_, '_> {
         }
     }
 
-    /// Asks for each object's unwind tables to be registered.
-    fn register_eh_frames(
-        &self,
-        promise: TrueEhFrames,
-        manager: &mut dyn ReservingMemoryManager,
-    ) -> Result<(), LoadError> {
-        for (object, placed) in self.objects.iter().zip(&self.map.sections) {
-            for (section, placed) in object.sections.iter().zip(placed) {
-                match (section, placed) {
-                    (Some(section), Some(placed)) if section.is_eh_frame() => {
-                        promise.register(manager, placed.id)?
+    fn program_symbols(&self) -> HashMap<String, (Address, Option<SectionKind>)> {
+        let entry = |(id, global): (GlobalId, &Global<'_>)| {
+            let kind = match global.definition {
+                Definition::Object { object, symbol, .. } => {
+                    let object = &self.objects[object];
+                    match object.symbols[symbol].place {
+                        Place::Section { index, .. } => {
+                            object.sections[index].as_ref().map(|section| section.kind)
+                        }
+                        _ => None,
                     }
-                    _ => {}
                 }
-            }
-        }
-        Ok(())
-    }
-
-    fn program_symbols(&self) -> HashMap<String, Address> {
-        let defined = self.symbols.iter().filter(|(_, global)| {
-            matches!(
-                global.definition,
-                Definition::Object { .. } | Definition::Common { .. }
-            )
-        });
-        let placed = defined.filter_map(|(id, global)| {
+                Definition::Common { .. } => Some(SectionKind::ReadWriteData),
+                _ => return None,
+            };
             let address = self.address(Target::Global(id), &Tables::default()).ok()?;
-            Some((String::from_utf8_lossy(global.name).into_owned(), address))
-        });
-        placed.collect()
+            Some((
+                String::from_utf8_lossy(global.name).into_owned(),
+                (address, kind),
+            ))
+        };
+        self.symbols.iter().filter_map(entry).collect()
     }
 }
 
@@ -540,6 +368,20 @@ struct Site<'s> {
     object: &'s Object<'s>,
     section: &'s Section<'s>,
     address: Address,
+}
+
+impl Site<'_> {
+    /// The stub that goes on at a target, if the plan made one.
+    fn stub(&self, sum: Sum) -> Option<u64> {
+        let position = self.plan.stubs.position(sum)?;
+        Some(
+            self.tables
+                .stubs?
+                .address
+                .wrapping_add((position * STUB_SIZE) as u64)
+                .get(),
+        )
+    }
 }
 
 /// Why a symbol has no address.

@@ -6,6 +6,7 @@ use object::elf;
 
 use super::relocation::{Operand, Row};
 use super::{aarch64, x86_64};
+use crate::kind::SectionKind;
 
 /// A CPU that this loader knows the relocations of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -71,11 +72,20 @@ impl Machine {
         }
     }
 
-    /// The addend of a branch to the very beginning of a function. x86-64 counts from the end of the 4-byte field.
-    pub(super) fn branch_addend(self) -> i64 {
-        match self {
-            Self::Aarch64 => 0,
-            Self::X86_64 => -4,
+    /// What a branch that goes through a stub makes of its addend: how far behind the symbol the stub goes on, and what is added
+    /// to the distance to the stub. `None` for what is no branch.
+    pub(super) fn through_stub(
+        self,
+        operand: Operand,
+        kind: SectionKind,
+        addend: i64,
+    ) -> Option<(i64, i64)> {
+        match (operand, self, kind) {
+            (Operand::Branch, ..) => Some((addend, 0)),
+            // In an instruction the distance is counted from the end of its field, which are its last four bytes.
+            (Operand::Plt, Self::X86_64, SectionKind::Code) => Some((addend.wrapping_add(4), -4)),
+            (Operand::Plt, ..) => Some((0, addend)),
+            _ => None,
         }
     }
 

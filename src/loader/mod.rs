@@ -13,6 +13,7 @@ mod execute;
 mod library;
 mod link;
 mod machine;
+mod memory;
 mod object;
 mod plan;
 mod program;
@@ -34,6 +35,7 @@ use crate::manager::ReservingMemoryManager;
 
 /// Which objects share a reservation, and so a GOT, and are in reach of each other whatever happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum Placement {
     /// All of them.
     #[default]
@@ -48,8 +50,6 @@ pub enum Placement {
 pub struct Loader<'data> {
     machine: Machine,
     placement: Placement,
-    /// Whether unwind tables are registered with the process's unwinder.
-    eh_frames: Option<TrueEhFrames>,
     objects: Vec<Object<'data>>,
 }
 
@@ -72,7 +72,6 @@ impl<'data> Loader<'data> {
         Self {
             machine,
             placement: Placement::default(),
-            eh_frames: None,
             objects: Vec::new(),
         }
     }
@@ -80,20 +79,6 @@ impl<'data> Loader<'data> {
     /// Decides which objects share a reservation.
     pub fn with_placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
-        self
-    }
-
-    /// Has unwind tables registered, so that exceptions and panics can pass through the program.
-    ///
-    /// Off by default: up to libgcc 12 each table makes throwing slower everywhere in the process.
-    ///
-    /// # Safety
-    ///
-    /// The objects' `.eh_frame` sections are true of their code, as a compiler's are.
-    #[allow(unsafe_code)] // Passes on what the caller promises.
-    pub unsafe fn with_eh_frames(mut self) -> Self {
-        // SAFETY: the contract is the same.
-        self.eh_frames = Some(unsafe { TrueEhFrames::promise() });
         self
     }
 
@@ -121,6 +106,30 @@ impl<'data> Loader<'data> {
         manager: &mut dyn ReservingMemoryManager,
         resolver: &dyn Resolver,
     ) -> Result<Program, LoadError> {
-        link::link(self, manager, resolver)
+        link::link(self, manager, resolver, None)
+    }
+
+    /// The same, and the program's unwind table is registered, so that exceptions and panics can pass through it. It is
+    /// deregistered when the program is dropped.
+    ///
+    /// Up to libgcc 12 each registered table makes throwing slower everywhere in the process.
+    ///
+    /// # Errors
+    ///
+    /// As for [`link`](Self::link); [`Error::Unsupported`] where the system has no such tables.
+    ///
+    /// # Safety
+    ///
+    /// The `.eh_frame` sections of all objects are true of the code that they speak of, with the addresses that `resolver`
+    /// gives, as a compiler's are.
+    #[allow(unsafe_code)] // Passes on what the caller promises.
+    pub unsafe fn link_with_eh_frames(
+        self,
+        manager: &mut dyn ReservingMemoryManager,
+        resolver: &dyn Resolver,
+    ) -> Result<Program, LoadError> {
+        // SAFETY: the contract is the same.
+        let promise = unsafe { TrueEhFrames::promise() };
+        link::link(self, manager, resolver, Some(promise))
     }
 }

@@ -158,7 +158,13 @@ impl<'data> Reader<'_, 'data> {
 
     fn read(&self, machine: Machine) -> Result<Object<'data>, LoadError> {
         let header = FileHeader64::<Endianness>::parse(self.bytes);
-        let header = header.map_err(|_| self.malformed("not a 64-bit ELF file"))?;
+        let header = header.map_err(|_| match self.bytes {
+            [b'!', b'<', b'a', b'r', b'c', b'h', b'>', ..] => {
+                self.malformed("an archive: extract its objects")
+            }
+            [b'B', b'C', 0xc0, 0xde, ..] => self.malformed("LLVM bitcode: compile without -flto"),
+            _ => self.malformed("not a 64-bit ELF file"),
+        })?;
         let endian = self.checked(header.endian())?;
         let found = header.e_machine(endian);
         if endian != Endianness::Little || found != machine.elf() {
@@ -380,6 +386,7 @@ impl<'data> Reader<'_, 'data> {
             }
         };
         let place = match (symbol.st_type(), place) {
+            (elf::STT_TLS, Place::Undefined) => Place::Undefined, // What refers to it says so.
             (elf::STT_TLS, _) => Place::Unsupported("thread-local storage"),
             (elf::STT_GNU_IFUNC, Place::Section { .. }) => {
                 Place::Unsupported("an indirect function")

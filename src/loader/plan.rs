@@ -65,10 +65,26 @@ impl<T> Default for Once<T> {
 /// A section to ask the memory manager for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Item {
-    Section { object: usize, section: usize },
+    Section {
+        object: usize,
+        section: usize,
+    },
     Common(GlobalId),
     Got,
     Stubs,
+    /// The unwind tables of all objects, one behind the other.
+    EhFrame,
+}
+
+/// An object's part of the reservation's unwind table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TablePart {
+    pub(super) object: usize,
+    pub(super) section: usize,
+    /// In the reservation's table, in bytes.
+    pub(super) offset: usize,
+    /// In bytes, without a terminator of its own.
+    pub(super) size: usize,
 }
 
 /// The contents of one reservation.
@@ -114,10 +130,11 @@ impl Plan {
                     };
                     let row = machine.relocation(relocation.number);
                     let row = row.ok_or_else(|| unknown(object, section, relocation, machine))?;
-                    let near = plan.is_near(target, objects, symbols);
-                    if row.operand == Operand::Branch && !near {
-                        let addend = relocation.addend.wrapping_sub(machine.branch_addend());
-                        plan.stubs.need((target, addend));
+                    let stub = machine.through_stub(row.operand, section.kind, relocation.addend);
+                    if let Some((beyond, _)) =
+                        stub.filter(|_| !plan.is_near(target, objects, symbols))
+                    {
+                        plan.stubs.need((target, beyond));
                     }
                     plan.note(row.operand, target, relocation.addend, symbols);
                 }
@@ -136,7 +153,7 @@ impl Plan {
             self.got_is_named |= symbols.get(id).definition == Definition::Got;
         }
         match operand {
-            Operand::Symbol | Operand::Branch | Operand::Got => {}
+            Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Got => {}
             Operand::SymbolFromGot => self.got_is_named = true,
             Operand::SlotPlusAddend | Operand::SlotFromGot => self.slots.need((target, 0)),
             Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((target, addend)),
@@ -170,6 +187,36 @@ impl Plan {
         }
     }
 
+    /// The unwind tables of the objects, one directly behind the other, so that one terminator ends them all.
+    ///
+    /// From version 13 on libgcc keeps one range of code for each table that is registered, and the ranges must not overlap.
+    /// The code of objects in one block is mixed, so their tables are made one.
+    pub(super) fn eh_frame(&self, objects: &[Object<'_>]) -> Result<Vec<TablePart>, LoadError> {
+        let mut parts = Vec::new();
+        let mut offset = 0;
+        for &object in &self.objects {
+            for (index, section) in objects[object].sections.iter().enumerate() {
+                let Some(section) = section.as_ref().filter(|section| section.is_eh_frame()) else {
+                    continue;
+                };
+                let size = table_size(section.contents);
+                if section.size != section.contents.len() || size % 4 != 0 {
+                    let reason = format!("{} is not made of whole records", section.name);
+                    let object = objects[object].name.clone();
+                    return Err(LoadError::Malformed { object, reason });
+                }
+                parts.push(TablePart {
+                    object,
+                    section: index,
+                    offset,
+                    size,
+                });
+                offset += size; // Files are in memory: their sum is a number.
+            }
+        }
+        Ok(parts)
+    }
+
     /// Everything to ask the memory manager for.
     pub(super) fn requests<'data>(
         &self,
@@ -179,14 +226,12 @@ impl Plan {
         let mut requests = Vec::new();
         for &object in &self.objects {
             for (index, section) in objects[object].sections.iter().enumerate() {
-                let Some(section) = section else { continue };
+                let Some(section) = section.as_ref().filter(|section| !section.is_eh_frame())
+                else {
+                    continue;
+                };
                 let request =
                     SectionRequest::new(section.name, section.kind, section.size, section.align);
-                let request = if section.is_eh_frame() {
-                    request.with_eh_frame_terminator()
-                } else {
-                    request
-                };
                 requests.push((
                     Item::Section {
                         object,
@@ -195,6 +240,11 @@ impl Plan {
                     request,
                 ));
             }
+        }
+        if let Some(last) = self.eh_frame(objects)?.last() {
+            let (kind, size) = (SectionKind::ReadOnlyData, last.offset + last.size);
+            let request = SectionRequest::new(".eh_frame", kind, size, Align::of::<u64>());
+            requests.push((Item::EhFrame, request.with_eh_frame_terminator()));
         }
         for (id, global) in symbols
             .iter()
@@ -236,6 +286,20 @@ impl Plan {
         }
         Ok(requests)
     }
+}
+
+/// The bytes of an unwind table in front of its terminator; all, if it has none.
+fn table_size(table: &[u8]) -> usize {
+    let mut offset = 0;
+    while let Some(length) = table.get(offset..).and_then(|rest| rest.first_chunk()) {
+        match u32::from_le_bytes(*length) {
+            0 => return offset,
+            // A length of 64 bits, or nonsense: both are for the check at finalization to read.
+            u32::MAX => break,
+            length => offset = offset.saturating_add(4).saturating_add(length as usize),
+        }
+    }
+    table.len()
 }
 
 fn unknown(

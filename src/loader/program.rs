@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::machine::Machine;
 use crate::id::SectionId;
 use crate::image::Image;
 use crate::kind::SectionKind;
@@ -9,11 +10,14 @@ use crate::num::Address;
 
 /// Objects that were linked, in memory that they run from.
 ///
-/// Dropping it gives the memory back. Whoever calls into it keeps it alive meanwhile.
+/// Dropping it gives the memory back. Whoever calls into it keeps it alive meanwhile, and with it what it was linked against:
+/// libraries, and other programs whose addresses the resolver gave.
 #[derive(Debug)]
 pub struct Program {
     pub(super) image: Image,
-    pub(super) symbols: HashMap<String, Address>,
+    /// With what they are defined in; `None` for absolute ones.
+    pub(super) symbols: HashMap<String, (Address, Option<SectionKind>)>,
+    pub(super) machine: Machine,
     pub(super) sections: Vec<ProgramSection>,
 }
 
@@ -63,14 +67,14 @@ impl ProgramSection {
 impl Program {
     /// The address of a global symbol that an object defines.
     pub fn address(&self, symbol: &str) -> Option<Address> {
-        self.symbols.get(symbol).copied()
+        self.symbols.get(symbol).map(|&(address, _)| address)
     }
 
     /// All global symbols that the objects define, in no particular order.
     pub fn symbols(&self) -> impl Iterator<Item = (&str, Address)> {
         self.symbols
             .iter()
-            .map(|(name, &address)| (name.as_str(), address))
+            .map(|(name, &(address, _))| (name.as_str(), address))
     }
 
     /// All sections, object by object.
@@ -81,6 +85,11 @@ impl Program {
     /// The memory.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// The memory, to take what was in flight beside the program out of it.
+    pub fn image_mut(&mut self) -> &mut Image {
+        &mut self.image
     }
 
     /// The memory, to keep or to leak without the names.

@@ -30,8 +30,10 @@ impl Row {
 pub(super) enum Operand {
     /// S + A.
     Symbol,
-    /// S + A, or a stub that goes there: the code does not care how it gets to its target.
+    /// S + A, or a stub that goes on there: the code does not care how it gets to its target.
     Branch,
+    /// L + A: L is S, or a stub that goes on there, and the addend is part of the distance.
+    Plt,
     /// The address of the GOT slot that holds S, plus A: x86-64.
     SlotPlusAddend,
     /// The address of the GOT slot that holds S + A: AArch64.

@@ -5,7 +5,29 @@ use std::hash::BuildHasher;
 
 use crate::num::Address;
 
-/// Knows addresses by name. Closures, maps and [`Library`](super::Library) do; a tuple or a slice asks one after the other.
+/// Knows addresses by name. Closures, maps and [`Library`](super::Library) do; a pair, a triple or a slice asks one after the
+/// other.
+///
+/// # Examples
+///
+/// ```
+/// use nearcode::Address;
+/// use nearcode::loader::{Library, Resolver};
+///
+/// extern "C" fn twice(n: i32) -> i32 {
+///     2 * n
+/// }
+///
+/// # fn main() -> Result<(), nearcode::loader::LoadError> {
+/// let own = |name: &str| match name {
+///     "twice" => Some(Address::from(twice as *const ())),
+///     _ => None,
+/// };
+/// let resolver = (own, Library::process()?); // Own functions first, then the process.
+/// assert!(resolver.resolve("twice").is_some());
+/// # Ok(())
+/// # }
+/// ```
 pub trait Resolver {
     /// The address of symbol `name`, or `None` if it is not known here.
     ///
@@ -35,6 +57,15 @@ impl Resolver for () {
 impl<A: Resolver, B: Resolver> Resolver for (A, B) {
     fn resolve(&self, name: &str) -> Option<Address> {
         self.0.resolve(name).or_else(|| self.1.resolve(name))
+    }
+}
+
+impl<A: Resolver, B: Resolver, C: Resolver> Resolver for (A, B, C) {
+    fn resolve(&self, name: &str) -> Option<Address> {
+        self.0
+            .resolve(name)
+            .or_else(|| self.1.resolve(name))
+            .or_else(|| self.2.resolve(name))
     }
 }
 

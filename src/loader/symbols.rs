@@ -190,6 +190,7 @@ impl<'data> Symbols<'data> {
                     missing.push(UndefinedSymbol {
                         symbol: text(global.name),
                         object,
+                        hidden: global.hidden,
                     });
                     continue;
                 }

@@ -8,7 +8,7 @@ use crate::reach::x86_64::*;
 pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(ABS64, Symbol, Data64),
     Row::new(PC32, Symbol, Data32),
-    Row::new(PLT32, Branch, Data32),
+    Row::new(PLT32, Plt, Data32),
     Row::new(GOTPCREL, SlotPlusAddend, Data32),
     Row::new(ABS32, Symbol, Data32),
     Row::new(ABS32S, Symbol, Data32),

@@ -199,3 +199,10 @@ fn an_error_names_the_relocation_both_addresses_the_distance_and_the_broken_limi
          the value 0x100000000 is above the limit 0xffffffff"
     );
 }
+
+#[test]
+fn a_limit_of_zero_has_no_sign() {
+    let error = x86_64::ABS32.check(0, u64::MAX).unwrap_err();
+    let message = "R_X86_64_32 at 0x0 cannot refer to 0xffffffffffffffff: the value -0x1 is below the limit 0x0";
+    assert_eq!(error.to_string(), message);
+}

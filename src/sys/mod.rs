@@ -35,6 +35,9 @@ pub(crate) enum Permission {
 }
 
 /// A contiguous range of memory of its own, readable and writable and zero at first.
+///
+/// Dropping it unmaps it. The system can refuse that only where it has merged the end of the mapping with a neighbour's and has
+/// no room for one mapping more; the memory then stays until the process ends.
 #[derive(Debug)]
 pub(crate) struct Block {
     /// Unmaps when dropped. `None` for a block of no bytes, which needs no mapping.
@@ -113,6 +116,15 @@ impl Block {
         self.mapping.as_ref().map_or(0, |mapping| mapping.len())
     }
 
+    /// What alignment left over in front of the block and behind it, in bytes.
+    pub(crate) fn slack(&self) -> (usize, usize) {
+        let Some(mapping) = &self.mapping else {
+            return (0, 0);
+        };
+        let before = self.base.as_ptr().addr() - mapping.as_ptr().addr();
+        (before, mapping.len() - self.size - before)
+    }
+
     /// Where `span` begins, to write to as long as its pages are writable and to read or run from then on.
     pub(crate) fn pointer(&self, span: Span) -> NonNull<u8> {
         self.assert_inside(span);
@@ -145,10 +157,10 @@ impl Block {
             page.divides(start as usize) && page.divides(span.size()),
             "{span:?} at {start:p} is not made of pages"
         );
-        let protection = match permission {
-            Permission::ReadWrite => Protection::READ_WRITE,
-            Permission::Read => Protection::READ,
-            Permission::ReadExecute => Protection::READ_EXECUTE,
+        let (protection, operation) = match permission {
+            Permission::ReadWrite => (Protection::READ_WRITE, "mprotect to rw-"),
+            Permission::Read => (Protection::READ, "mprotect to r--"),
+            Permission::ReadExecute => (Protection::READ_EXECUTE, "mprotect to r-x"),
         };
         let changed = fault::check().and_then(|()| {
             // SAFETY: whole pages of this block's own mapping; `&mut self` excludes references into them.
@@ -160,7 +172,7 @@ impl Block {
             )
         });
         changed.map_err(|source| Error::System {
-            operation: "mprotect",
+            operation,
             size: span.size(),
             source,
         })
