@@ -269,7 +269,8 @@ mod tests {
         for n in 0.. {
             let (mut manager, sections) = manager(2);
             let before = manager.stats();
-            let space = AllocationSpace::Sections(&plan());
+            let plan = plan();
+            let space = AllocationSpace::Sections(&plan);
             let (result, failed) =
                 fault::failing(n..n + 1, || manager.reserve_allocation_space(&space));
             if !failed {
@@ -280,7 +281,7 @@ mod tests {
             assert_eq!(manager.stats(), before);
             check_untouched(&mut manager, &sections);
             let newest = manager
-                .allocate_section(&plan()[0])
+                .allocate_section(&plan[0])
                 .map(SectionId::reservation);
             assert_eq!(
                 newest.unwrap(),
