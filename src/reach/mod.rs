@@ -9,10 +9,10 @@
 //! let x = range.check(place, target)?;  // the distance, or an error that names all of it
 //! ```
 //!
-//! The law: a [`RelocationRange`] accepts X exactly if `min <= X <= max` and X is a multiple of
-//! `multiple_of`; and two addresses within [`Reach::PREL32`] of each other satisfy every 32-bit
-//! pc-relative row of every architecture. What must not enter: pointers, instruction encodings,
-//! other rooms of this crate. Addresses are integers here, and are never followed.
+//! A [`RelocationRange`] accepts X exactly if `min <= X <= max` and X is a multiple of `multiple_of`; and two addresses within
+//! [`Reach::PREL32`] of each other satisfy every 32-bit pc-relative row of every architecture. Addresses are numbers here, and
+//! are never followed.
+// What must not enter: pointers, instruction encodings, other rooms of this crate.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub mod x86_64;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// The cap on the span of a block or a window, in bytes: from its first byte to the one past its last.
+/// The cap on the span of a block of memory, in bytes: from its first byte to the one past its last.
 ///
 /// What lies inside one such span reaches whatever else lies inside it.
 // Invariant: 1 <= the value <= 4 GiB.
