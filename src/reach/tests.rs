@@ -206,3 +206,20 @@ fn a_limit_of_zero_has_no_sign() {
     let message = "R_X86_64_32 at 0x0 cannot refer to 0xffffffffffffffff: the value -0x1 is below the limit 0x0";
     assert_eq!(error.to_string(), message);
 }
+
+#[test]
+fn every_row_is_found_by_its_number() {
+    type Find = fn(u32) -> Option<&'static RelocationRange>;
+    let tables: [(&[RelocationRange], Find); 4] = [
+        (aarch64::TABLE, aarch64::range),
+        (x86_64::TABLE, x86_64::range),
+        (riscv64::TABLE, riscv64::range),
+        (loongarch64::TABLE, loongarch64::range),
+    ];
+    for (table, find) in tables {
+        for row in table {
+            assert_eq!(find(row.number()), Some(row));
+        }
+        assert_eq!(find(0x1000), None);
+    }
+}
