@@ -360,7 +360,7 @@ fn zeros_take_no_memory_before_they_are_used() {
 #[test]
 fn failed_links_leave_no_mapping_behind() {
     // These fail after memory was mapped.
-    let far = File::assemble("far.o", ".weak far\n.long far - .");
+    let far = File::assemble("far.o", ".data\nhere: .long here");
     let outside = DAMAGES[10].1;
     let mappings = || {
         fs::read_to_string("/proc/self/maps")
