@@ -92,6 +92,8 @@ mod stats;
 mod sys;
 mod trap;
 mod unwind;
+#[cfg(test)] // Ahead of the window itself: its span allocator, with its tests and benchmark.
+mod window;
 
 pub use error::Error;
 pub use id::{ReservationId, SectionId};

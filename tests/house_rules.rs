@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&str] = &[
     "num kind id reach layout error trap", // Arithmetic.
     "sys icache unwind",                   // System.
-    "stats reservation image",             // Policy,
+    "stats reservation window image",      // Policy,
     "manager",                             // and its door.
     "loader",                              // Integrations.
 ];

@@ -1,0 +1,415 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+/// Fewer where the compiler does not optimize.
+const OPERATIONS: usize = if cfg!(debug_assertions) {
+    200_000
+} else {
+    1_000_000
+};
+
+fn align(bytes: usize) -> Align {
+    Align::new(bytes).unwrap()
+}
+
+/// Marsaglia's xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) as usize % bound
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+/// The free spans between the used ones, as the bytes have it. The tail is the last, even if it is empty.
+fn gaps(used: &BTreeMap<usize, usize>, size: usize) -> Vec<Span> {
+    let starts = used.keys().copied().chain([size]);
+    let ends = [0].into_iter().chain(used.values().copied());
+    let gaps: Vec<Span> = ends
+        .zip(starts)
+        .map(|(end, start)| Span::new(end, start).expect("spans overlap"))
+        .collect();
+    let (tail, below) = gaps.split_last().unwrap();
+    let mut gaps: Vec<Span> = below.iter().copied().filter(|g| !g.is_empty()).collect();
+    gaps.push(*tail);
+    gaps
+}
+
+/// Every law that holds between two operations. `used` maps the start of each span in use to its end.
+fn check(spans: &Spans, used: &BTreeMap<usize, usize>) {
+    let size = spans.end as usize * GRANULE;
+    let gaps = gaps(used, size);
+    let (tail, below) = gaps.split_last().unwrap();
+
+    // The ring has the spans in use and the gaps below the frontier, in order, linked both ways.
+    let mut holes = BTreeSet::new();
+    let mut ring = Vec::new();
+    let mut node = ROOT;
+    loop {
+        let above = spans.nodes[node].above;
+        assert_eq!(spans.nodes[above].below, node, "a link back is wrong");
+        node = above;
+        if node == ROOT {
+            break;
+        }
+        if spans.nodes[node].is_free() {
+            holes.insert(node);
+            let hole = spans.hole(node);
+            ring.push((bytes(hole.start, hole.end), "free"));
+        } else {
+            let Node { lead, trail, .. } = spans.nodes[node];
+            ring.push((bytes(lead, trail), "used"));
+        }
+    }
+    let in_use = used
+        .iter()
+        .map(|(&start, &end)| (Span::new(start, end).unwrap(), "used"));
+    let mut expected: Vec<_> = in_use
+        .chain(below.iter().map(|gap| (*gap, "free")))
+        .collect();
+    expected.sort();
+    assert_eq!(ring, expected);
+    assert_eq!(
+        spans.nodes.live(),
+        ring.len() + 1,
+        "a node is lost, or in use twice"
+    );
+
+    // Each free span is in the bin of its size, once; which bins are filled is known.
+    let mut last = None;
+    for bin in 0..=bin_of(spans.end) {
+        let first = spans.bins.first(bin);
+        let is_filled = spans.bins.at_least(bin) == Some(bin);
+        assert_eq!(is_filled, first != ROOT, "bin {bin}");
+        let (mut lead, mut node) = (FREE | FIRST | bin, first);
+        while node != ROOT {
+            assert!(holes.remove(&node), "not free, or in two places");
+            assert_eq!(spans.nodes[node].lead, lead, "a link back is wrong");
+            let hole = spans.hole(node);
+            assert_eq!(bin_of(hole.end - hole.start), bin);
+            (lead, node) = (FREE | node, spans.nodes[node].trail);
+            last = Some(bin);
+        }
+    }
+    assert!(holes.is_empty(), "in no bin: {holes:?}");
+    assert_eq!(spans.bins.last(), last);
+
+    assert_eq!(spans.frontier(), tail.start());
+    assert_eq!(spans.live(), used.len());
+    let free: usize = gaps.iter().map(|gap| gap.size()).sum();
+    assert_eq!(spans.free_bytes(), free);
+    let largest = gaps.iter().map(|gap| gap.size()).max().unwrap();
+    assert!(spans.largest_free() <= largest);
+    assert!(spans.largest_free() > largest - largest.div_ceil(64) || largest == 0);
+}
+
+/// A sub-window beside a list of what is in it, compared after every step.
+struct Model {
+    spans: Spans,
+    grants: Vec<Grant>,
+    used: BTreeMap<usize, usize>,
+}
+
+impl Model {
+    fn new(size: usize) -> Self {
+        Self {
+            spans: Spans::new(size),
+            grants: Vec::new(),
+            used: BTreeMap::new(),
+        }
+    }
+
+    fn allocate(&mut self, size: usize, align: Align) -> Option<Span> {
+        let gaps = gaps(&self.used, self.spans.end as usize * GRANULE);
+        let size = size.next_multiple_of(GRANULE);
+        let Some(grant) = self.spans.allocate(size, align) else {
+            let (tail, holes) = gaps.split_last().unwrap();
+            let fit = tail.first_fit(size, align, 0);
+            assert_eq!(fit, None, "the tail could have served");
+            let padded = size + (align.bytes() - 1) / GRANULE * GRANULE;
+            let slack = if padded < 2048 { 0 } else { padded / 64 };
+            let enough = holes.iter().find(|hole| hole.size() >= padded + slack);
+            assert_eq!(enough, None, "refused {padded:#x}");
+            check(&self.spans, &self.used);
+            return None;
+        };
+        let span = self.spans.span(&grant);
+        assert_eq!(span.size(), size);
+        assert!(align.divides(span.start()), "{span:?} for {align:?}");
+        assert!(gaps.iter().any(|gap| gap.contains(span)), "{span:?} taken");
+        self.used.insert(span.start(), span.end());
+        self.grants.push(grant);
+        check(&self.spans, &self.used);
+        Some(span)
+    }
+
+    fn free(&mut self, index: usize) -> Span {
+        let grant = self.grants.swap_remove(index);
+        let span = self.spans.span(&grant);
+        let joined = self.spans.free(grant);
+        assert_eq!(self.used.remove(&span.start()), Some(span.end()));
+        let gaps = gaps(&self.used, self.spans.end as usize * GRANULE);
+        assert!(
+            joined.contains(span) && gaps.contains(&joined),
+            "{joined:?}"
+        );
+        check(&self.spans, &self.used);
+        joined
+    }
+
+    fn free_at(&mut self, start: usize) -> Span {
+        let is_it = |grant: &Grant| self.spans.span(grant).start() == start;
+        self.free(self.grants.iter().position(is_it).unwrap())
+    }
+
+    /// What is said to be free can be had.
+    fn claim_largest(&mut self) {
+        let largest = self.spans.largest_free();
+        if largest > 0 {
+            let span = self.allocate(largest, Align::ONE);
+            assert!(span.is_some(), "{largest:#x} were promised");
+            self.free(self.grants.len() - 1);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate(usize, usize),
+    Free(usize),
+    ClaimLargest,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let size = prop_oneof![8 => 1..600_usize, 4 => 1..20_000_usize, 1 => 1..3 * MIB];
+    let align = prop_oneof![6 => 0..5_u32, 3 => 5..13_u32, 1 => 13..22_u32];
+    let step = prop_oneof![
+        6 => (size, align).prop_map(|(size, align)| Step::Allocate(size, 1 << align)),
+        5 => any::<usize>().prop_map(Step::Free),
+        1 => Just(Step::ClaimLargest),
+    ];
+    prop::collection::vec(step, 1..160)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_keeps_every_law(
+        size in prop_oneof![0..8_000_usize, 0..200_000_usize, 2 * MIB..9 * MIB],
+        steps in steps(),
+        order in any::<u64>(),
+    ) {
+        let mut model = Model::new(size);
+        for step in steps {
+            match step {
+                Step::Allocate(size, bytes) => drop(model.allocate(size, align(bytes))),
+                Step::Free(index) if !model.grants.is_empty() => {
+                    model.free(index % model.grants.len());
+                }
+                Step::Free(_) => {}
+                Step::ClaimLargest => model.claim_largest(),
+            }
+        }
+        Random(order | 1).shuffle(&mut model.grants);
+        while !model.grants.is_empty() {
+            model.free(0);
+        }
+        prop_assert_eq!(model.spans.frontier(), 0);
+        prop_assert_eq!(model.spans.largest_free(), size / GRANULE * GRANULE);
+    }
+}
+
+#[test]
+fn a_full_sub_window_freed_in_any_order_is_one_span_again() {
+    let size = 4 * MIB;
+    for seed in 1..20 {
+        let mut random = Random(seed);
+        let mut spans = Spans::new(size);
+        let fresh = spans.bookkeeping();
+        let mut grants = Vec::new();
+        while let Some(grant) = spans.allocate(1 + random.below(400), Align::ONE) {
+            grants.push(grant);
+        }
+        while let Some(grant) = spans.allocate(1, Align::ONE) {
+            grants.push(grant);
+        }
+        assert_eq!((spans.free_bytes(), spans.largest_free()), (0, 0));
+        assert_eq!(spans.frontier(), size);
+        random.shuffle(&mut grants);
+        let last = grants.into_iter().map(|grant| spans.free(grant)).last();
+        assert_eq!(last, Span::new(0, size));
+        check(&spans, &BTreeMap::new());
+        assert!(spans.bookkeeping() < fresh + 32 * 1024, "chunks are kept");
+    }
+}
+
+/// Seventy percent are in use all the time. Measured: 6.1 % of waste, a seventh of it for the granule, and 89 % in one span.
+#[test]
+fn a_million_random_operations_do_not_fragment_the_free_bytes() {
+    let size = 10_000 * 519 * 10 / 7;
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut spans = Spans::new(size);
+    let (mut grants, mut asked) = (Vec::new(), 0);
+    for _ in 0..OPERATIONS {
+        if asked < size * 69 / 100 || (asked < size * 71 / 100 && random.below(2) == 0) {
+            let size = 8 + random.below(1024);
+            let grant = spans.allocate(size, Align::ONE);
+            grants.push((grant.expect("nothing is refused at 70 %"), size));
+            asked += size;
+        } else {
+            let (grant, size) = grants.swap_remove(random.below(grants.len()));
+            spans.free(grant);
+            asked -= size;
+        }
+    }
+    let waste = spans.frontier() as f64 / asked as f64 - 1.0;
+    let whole = spans.largest_free() as f64 / spans.free_bytes() as f64;
+    assert!(waste < 0.10, "{waste}");
+    assert!(whole > 0.75, "{whole}");
+}
+
+#[test]
+fn what_is_kept_for_a_span_is_sixteen_bytes() {
+    assert_eq!(size_of::<Option<Grant>>(), 8);
+    let mut spans = Spans::new(64 * MIB);
+    let fresh = spans.bookkeeping();
+    assert!((16 * 1024..24 * 1024).contains(&fresh), "{fresh}");
+    let grants: Vec<_> = (0..100_000)
+        .map(|_| spans.allocate(100, Align::ONE))
+        .collect();
+    assert!(grants.iter().all(Option::is_some));
+    let each = (spans.bookkeeping() - fresh) as f64 / 100_000.0;
+    assert!((15.5..16.5).contains(&each), "{each}");
+}
+
+#[test]
+fn padding_in_front_of_an_aligned_span_is_free_and_comes_before_the_tail() {
+    let mut model = Model::new(8 * MIB);
+    assert_eq!(model.allocate(16, Align::ONE), Span::sized(0, 16));
+    let huge = align(2 * MIB);
+    assert_eq!(model.allocate(100, huge), Span::sized(2 * MIB, 112));
+    assert_eq!(model.allocate(100, huge), Span::sized(4 * MIB, 112));
+    assert_eq!(model.allocate(2 * MIB - 32, align(32)).unwrap().start(), 32);
+    assert_eq!(model.allocate(16, Align::ONE), Span::sized(16, 16));
+    let between = model.allocate(MIB, align(MIB)).unwrap();
+    assert_eq!(between.start(), 3 * MIB);
+    assert_eq!(model.spans.frontier(), 4 * MIB + 112);
+}
+
+/// The spans for the size alone are too many to look at all of them; the one for size and padding is just large enough.
+#[test]
+fn a_hole_that_holds_size_and_padding_is_found_behind_many_that_do_not() {
+    let mut model = Model::new(64 * 16);
+    let sizes = [16, 112, 16, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64];
+    let spans = sizes.map(|size| model.allocate(size, Align::ONE).unwrap());
+    for span in spans.iter().skip(1).step_by(2) {
+        model.free_at(span.start());
+    }
+    let tail = 64 * 16 - model.spans.frontier();
+    model.allocate(tail, Align::ONE);
+    assert_eq!(model.allocate(64, align(64)), Span::sized(64, 64));
+}
+
+#[test]
+fn debug_output_counts() {
+    let mut spans = Spans::new(0x1000);
+    let _kept = spans.allocate(0x20, Align::ONE);
+    let text = format!("{spans:?}");
+    assert_eq!(text, "1 spans below 0x20, 0xfe0 bytes of 0x1000 free");
+}
+
+#[test]
+fn only_offset_zero_is_aligned_to_more_than_the_sub_window() {
+    let mut model = Model::new(MIB);
+    let vast = align(1 << (usize::BITS - 1));
+    assert_eq!(model.allocate(64, vast), Span::sized(0, 64));
+    assert_eq!(model.allocate(64, vast), None);
+    assert_eq!(model.allocate(64, Align::ONE), Span::sized(64, 64));
+    model.free(0);
+    assert_eq!(model.allocate(64, vast), Span::sized(0, 64));
+}
+
+#[test]
+fn the_frontier_falls_to_the_highest_span_in_use() {
+    let mut model = Model::new(1024);
+    for end in [16, 48, 64, 128] {
+        model.allocate(end - model.spans.frontier(), Align::ONE);
+        assert_eq!(model.spans.frontier(), end);
+    }
+    for (start, joined, frontier) in [(16, 16..48, 128), (64, 64..1024, 64), (48, 16..1024, 16)] {
+        let joined = Span::new(joined.start, joined.end).unwrap();
+        assert_eq!(model.free_at(start), joined);
+        assert_eq!(model.spans.frontier(), frontier);
+    }
+    assert_eq!(model.free_at(0), Span::new(0, 1024).unwrap());
+    assert_eq!(model.spans.frontier(), 0);
+}
+
+#[test]
+fn a_hole_of_the_right_size_comes_before_larger_ones_and_the_tail() {
+    let mut model = Model::new(MIB);
+    for size in [32, 16, 64, 16, 48, 16] {
+        model.allocate(size, Align::ONE);
+    }
+    for start in [128, 48, 0] {
+        model.free_at(start);
+    }
+    for (size, start) in [(32, 0), (48, 128), (64, 48), (16, 192)] {
+        assert_eq!(model.allocate(size, Align::ONE).unwrap().start(), start);
+    }
+}
+
+/// From 2 KiB on a bin has several sizes; these are of one.
+#[test]
+fn a_few_holes_are_looked_at_where_not_all_are_large_enough() {
+    let mut model = Model::new(MIB);
+    for size in [4144, 16, 4128, 16, 4112, 16] {
+        model.allocate(size, Align::ONE);
+    }
+    for start in [0, 4160, 8304] {
+        model.free_at(start);
+    }
+    for size in [4144, 4128, 4112] {
+        assert!(model.allocate(size, Align::ONE).unwrap().end() <= model.spans.frontier());
+    }
+    assert_eq!(model.spans.frontier(), 4144 + 4128 + 4112 + 3 * 16);
+    assert_eq!(model.spans.largest_free(), MIB - model.spans.frontier());
+}
+
+#[test]
+fn sizes_that_no_sub_window_has_are_refused() {
+    for size in [0, 1, 15] {
+        assert!(Spans::new(size).allocate(1, Align::ONE).is_none());
+    }
+    let mut model = Model::new(100);
+    assert_eq!(model.allocate(97, Align::ONE), None);
+    assert!(model.spans.allocate(usize::MAX, Align::ONE).is_none());
+    assert_eq!(model.allocate(96, Align::ONE), Span::new(0, 96));
+    let spans = Spans::new(usize::MAX);
+    assert_eq!(spans.largest_free(), (GRANULES as usize - 1) * GRANULE);
+}
+
+#[test]
+#[should_panic(expected = "none of this sub-window")]
+fn a_grant_of_another_sub_window_is_not_freed() {
+    let (mut code, mut data) = (Spans::new(MIB), Spans::new(MIB));
+    let grants = [16, 32].map(|size| code.allocate(size, Align::ONE).unwrap());
+    let _other = [48, 16].map(|size| data.allocate(size, Align::ONE).unwrap());
+    let [_, second] = grants;
+    data.free(second);
+}
