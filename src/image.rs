@@ -157,7 +157,7 @@ impl Image {
             .find(id.reservation())
             .ok()
             .and_then(|at| self.parts[at].section(id.index()));
-        part.ok_or(Error::UnknownSection(id))
+        part.ok_or_else(|| Error::UnknownSection(id))
     }
 
     /// Where a section is.

@@ -249,7 +249,7 @@ impl Reservation {
             .sections
             .get(id.index())
             .filter(|_| id.reservation() == self.id);
-        known.copied().ok_or(Error::UnknownSection(id))
+        known.copied().ok_or_else(|| Error::UnknownSection(id))
     }
 
     /// `span` lies in a section or on fresh pages of an arena.
