@@ -223,3 +223,12 @@ fn every_row_is_found_by_its_number() {
         assert_eq!(find(0x1000), None);
     }
 }
+
+#[test]
+fn the_last_value_inside_is_only_misaligned() {
+    let error = aarch64::CALL26.check(0, 0x7ff_ffff).unwrap_err();
+    assert!(
+        error.to_string().ends_with("is not a multiple of 4"),
+        "{error}"
+    );
+}
