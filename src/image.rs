@@ -7,14 +7,14 @@ use std::fmt;
 use std::num::NonZero;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::error::Error;
-use crate::icache;
 use crate::id::{ReservationId, SectionId};
 use crate::kind::SectionKind;
+use crate::memory::Memory;
 use crate::num::Address;
-use crate::reservation::{Reservation, Sealed, Section};
-use crate::stats::Account;
-use crate::sys::Block;
+use crate::reservation::{Published, Reservation, Section};
 use crate::unwind::Frames;
 
 /// Code that can run, and the data that it refers to: one or more finalized reservations.
@@ -23,28 +23,30 @@ use crate::unwind::Frames;
 #[derive(Default)]
 pub struct Image {
     /// Invariant: sorted by reservation, each there once.
-    parts: Vec<Part>,
+    parts: SmallVec<[Part; 1]>,
 }
 
 /// One finalized reservation. Fields drop in their order: nobody unwinds through memory that is gone.
 struct Part {
     reservation: ReservationId,
     _frames: Frames,
-    memory: Memory,
+    owner: Owner,
 }
 
-enum Memory {
-    /// A block of this crate's.
-    Block {
-        block: Block,
-        sections: Box<[Section]>,
-        _account: Account,
-    },
-    /// A foreign memory manager's.
+/// Who owns the memory of a part.
+enum Owner {
+    /// This crate.
+    Own(Box<Own>),
+    /// A foreign memory manager.
     Foreign {
         sections: Vec<ForeignSection>,
         _owner: Box<dyn Any + Send + Sync>,
     },
+}
+
+struct Own {
+    memory: Memory,
+    sections: SmallVec<[Section; 4]>,
 }
 
 /// Where a memory manager outside of this crate has placed a section.
@@ -122,16 +124,30 @@ impl Image {
         sections: Vec<ForeignSection>,
         owner: Box<dyn Any + Send + Sync>,
     ) -> Self {
-        let memory = Memory::Foreign {
+        let owner = Owner::Foreign {
             sections,
             _owner: owner,
         };
         Self {
-            parts: vec![Part {
+            parts: smallvec![Part {
                 reservation,
                 _frames: Frames::default(),
-                memory,
+                owner,
             }],
+        }
+    }
+
+    /// An image of one reservation.
+    pub(crate) fn of(published: Published) -> Self {
+        Self {
+            parts: smallvec![Part::new(published)],
+        }
+    }
+
+    /// An image of reservations, in the order in which they were made.
+    pub(crate) fn of_all(published: impl Iterator<Item = Published>) -> Self {
+        Self {
+            parts: published.map(Part::new).collect(),
         }
     }
 
@@ -189,7 +205,7 @@ impl Image {
             .find(reservation)
             .map_err(|_| Error::UnknownReservation(reservation))?;
         Ok(Self {
-            parts: vec![self.parts.remove(at)],
+            parts: smallvec![self.parts.remove(at)],
         })
     }
 
@@ -220,26 +236,43 @@ impl fmt::Debug for Image {
 }
 
 impl Part {
+    fn new(published: Published) -> Self {
+        let Published {
+            id,
+            memory,
+            sections,
+            tables,
+        } = published;
+        let mut frames = Frames::default();
+        for (table, records) in tables {
+            #[allow(unsafe_code)] // Hands the table to the unwinder.
+            // SAFETY: the table is in this memory, checked to consist of these records, true of its code by the contract of
+            // `register_eh_frames`, where nobody writes from here on; the part that owns both drops the frames first.
+            unsafe {
+                frames.register(memory.pointer(table), &records);
+            }
+        }
+        Self {
+            reservation: id,
+            _frames: frames,
+            owner: Owner::Own(Box::new(Own { memory, sections })),
+        }
+    }
+
     fn len(&self) -> usize {
-        match &self.memory {
-            Memory::Block { sections, .. } => sections.len(),
-            Memory::Foreign { sections, .. } => sections.len(),
+        match &self.owner {
+            Owner::Own(own) => own.sections.len(),
+            Owner::Foreign { sections, .. } => sections.len(),
         }
     }
 
     fn section(&self, index: usize) -> Option<ImageSection> {
-        let (kind, start, size) = match &self.memory {
-            Memory::Block {
-                block, sections, ..
-            } => {
-                let section = sections.get(index)?;
-                (
-                    section.kind,
-                    block.pointer(section.span),
-                    section.span.size(),
-                )
+        let (kind, start, size) = match &self.owner {
+            Owner::Own(own) => {
+                let Section { kind, span, .. } = *own.sections.get(index)?;
+                (kind, own.memory.pointer(span), span.size())
             }
-            Memory::Foreign { sections, .. } => {
+            Owner::Foreign { sections, .. } => {
                 let section = sections.get(index)?;
                 (section.kind, section.start(), section.size)
             }
@@ -265,15 +298,12 @@ impl Drop for Part {
 pub struct FinalizeError {
     #[source]
     error: Error,
-    reservation: Option<Box<Reservation>>,
+    reservation: Option<Reservation>,
 }
 
 impl FinalizeError {
     pub(crate) fn new(error: Error, reservation: Option<Reservation>) -> Self {
-        Self {
-            error,
-            reservation: reservation.map(Box::new),
-        }
+        Self { error, reservation }
     }
 
     /// Why.
@@ -284,7 +314,7 @@ impl FinalizeError {
     /// The reason, and the reservation as it was before: writable and filled. `None` where the system even refused to make
     /// its pages writable again; its memory was then given back.
     pub fn into_parts(self) -> (Error, Option<Reservation>) {
-        (self.error, self.reservation.map(|reservation| *reservation))
+        (self.error, self.reservation)
     }
 }
 
@@ -292,69 +322,4 @@ impl From<FinalizeError> for Error {
     fn from(failed: FinalizeError) -> Self {
         failed.error
     }
-}
-
-/// Turns reservations into one image: permissions first, then caches, then unwind tables.
-///
-/// With no reservation it makes no system call. On failure nothing is executable, and `reservations` are as they were, except
-/// those that could not be made writable again: they are gone.
-pub(crate) fn finalize(reservations: &mut Vec<Reservation>) -> Result<Image, Error> {
-    if reservations.is_empty() {
-        return Ok(Image::default());
-    }
-    for reservation in reservations.iter_mut() {
-        reservation.check_unwind_tables()?;
-    }
-    if let Err(error) = publish(reservations) {
-        reservations.retain_mut(|reservation| reservation.unseal().is_ok());
-        return Err(error);
-    }
-    let mut parts = Vec::with_capacity(reservations.len());
-    for reservation in reservations.drain(..) {
-        let Sealed {
-            id,
-            block,
-            sections,
-            tables,
-            account,
-        } = reservation.into_sealed();
-        let mut frames = Frames::default();
-        for (table, records) in tables {
-            #[allow(unsafe_code)] // Hands the table to the unwinder.
-            // SAFETY: the table is in this block, checked to consist of these records, true of its code by the contract of
-            // `register_eh_frames`, on pages that nobody writes from here on; the part that owns both drops the frames first.
-            unsafe {
-                frames.register(block.pointer(table), &records);
-            }
-        }
-        tracing::debug!(reservation = ?id, "finalized");
-        let memory = Memory::Block {
-            block,
-            sections,
-            _account: account,
-        };
-        parts.push(Part {
-            reservation: id,
-            _frames: frames,
-            memory,
-        });
-    }
-    Ok(Image { parts })
-}
-
-/// Makes the code of all reservations executable, on every core.
-fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
-    for reservation in reservations.iter_mut() {
-        reservation.seal()?;
-    }
-    for reservation in reservations.iter() {
-        let code = reservation.code();
-        let start = reservation.block().pointer(code).as_ptr();
-        #[allow(unsafe_code)] // Cache maintenance by address.
-        // SAFETY: the pages of `code` are mapped and readable, since their reservation was just sealed.
-        unsafe {
-            icache::make_coherent(start, start, code.size());
-        }
-    }
-    icache::synchronize_cores().map_err(|source| Error::Barrier { source })
 }

@@ -76,6 +76,7 @@
 #![warn(unreachable_pub)]
 #![deny(unsafe_code)] // Opened file by file, with a reason; tests/house_rules.rs knows the files.
 
+mod dedicated;
 mod error;
 mod icache;
 mod id;
@@ -85,6 +86,7 @@ mod layout;
 #[cfg(feature = "loader")]
 pub mod loader;
 mod manager;
+mod memory;
 mod num;
 pub mod reach;
 mod reservation;
@@ -95,6 +97,7 @@ mod unwind;
 #[cfg(test)] // Ahead of the window itself: its span allocator, with its tests and benchmark.
 mod window;
 
+pub use dedicated::DedicatedBlocks;
 pub use error::Error;
 pub use id::{ReservationId, SectionId};
 pub use image::{FinalizeError, ForeignSection, Image, ImageSection};
@@ -103,7 +106,7 @@ pub use layout::{AllocationSpace, Extent, SectionRequest};
 pub use manager::{ReservingMemoryManager, SectionMemoryManager};
 pub use num::{Address, Align};
 pub use reach::Reach;
-pub use reservation::{DedicatedBlocks, Reservation};
+pub use reservation::Reservation;
 pub use stats::Stats;
 
 /// README's examples run as tests.

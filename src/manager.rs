@@ -5,12 +5,13 @@
 
 use std::ptr::NonNull;
 
+use crate::dedicated::DedicatedBlocks;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
-use crate::image::{Image, finalize};
+use crate::image::Image;
 use crate::layout::{AllocationSpace, SectionRequest};
 use crate::num::Address;
-use crate::reservation::{DedicatedBlocks, Reservation};
+use crate::reservation::{Reservation, publish};
 use crate::stats::Stats;
 
 /// A memory manager that is told what an object needs before the first section is allocated.
@@ -198,10 +199,17 @@ impl ReservingMemoryManager for SectionMemoryManager {
     }
 
     fn finalize_memory(&mut self) -> Result<Image, Error> {
-        let finalized = finalize(&mut self.in_flight);
-        let last = self.in_flight.last().map(Reservation::id);
-        self.newest = self.newest.filter(|&newest| Some(newest) == last);
-        finalized
+        let published = publish(&mut self.in_flight);
+        if published.is_err() {
+            self.in_flight
+                .retain_mut(|reservation| reservation.unseal().is_ok());
+            let last = self.in_flight.last().map(Reservation::id);
+            self.newest = self.newest.filter(|&newest| Some(newest) == last);
+        }
+        published?;
+        self.newest = None;
+        let reservations = self.in_flight.drain(..);
+        Ok(Image::of_all(reservations.map(Reservation::into_published)))
     }
 }
 

@@ -47,6 +47,19 @@ impl Align {
         1 << self.exponent
     }
 
+    /// The alignment of 2 to the power `exponent` bytes.
+    pub(crate) const fn from_exponent(exponent: u32) -> Self {
+        assert!(exponent < usize::BITS, "an alignment fits into a number");
+        Self {
+            exponent: exponent as u8,
+        }
+    }
+
+    /// Its logarithm to the base 2.
+    pub(crate) const fn exponent(self) -> u32 {
+        self.exponent as u32
+    }
+
     /// The smallest multiple that is at least `value`; `None` past the end of the number range.
     pub const fn up(self, value: usize) -> Option<usize> {
         let mask = self.bytes() - 1;

@@ -8,6 +8,7 @@ pub struct Stats {
     pub(crate) in_flight: usize,
     pub(crate) objects: usize,
     pub(crate) asked: usize,
+    pub(crate) granted: usize,
     pub(crate) committed: usize,
     pub(crate) reserved: usize,
     pub(crate) mappings: usize,
@@ -24,12 +25,17 @@ impl Stats {
         self.objects
     }
 
-    /// What sections asked for, in flight or alive, with their terminators.
+    /// The sizes of all sections, with their terminators; of what is in flight, as announced.
     pub const fn asked(&self) -> usize {
         self.asked
     }
 
-    /// The pages that sections reach into.
+    /// What was handed out to hold them.
+    pub const fn granted(&self) -> usize {
+        self.granted
+    }
+
+    /// The pages that they reach into; of what is in flight, as announced.
     pub const fn committed(&self) -> usize {
         self.committed
     }
@@ -55,6 +61,7 @@ impl Stats {
         change(&mut self.in_flight, old.in_flight, new.in_flight);
         change(&mut self.objects, old.objects, new.objects);
         change(&mut self.asked, old.asked, new.asked);
+        change(&mut self.granted, old.granted, new.granted);
         change(&mut self.committed, old.committed, new.committed);
         change(&mut self.reserved, old.reserved, new.reserved);
         change(&mut self.mappings, old.mappings, new.mappings);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&str] = &[
     "num kind id reach layout error trap", // Arithmetic.
     "sys icache unwind",                   // System.
-    "stats reservation window image",      // Policy,
+    "stats window dedicated memory reservation image", // Policy,
     "manager",                             // and its door.
     "loader",                              // Integrations.
 ];
@@ -28,8 +28,10 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/unwind/libunwind.rs", "functions of the unwinder"),
     ("src/unwind/mod.rs", "hands memory to the unwinder"),
     ("src/unwind/unsupported.rs", "the same signatures"),
-    ("src/reservation.rs", "borrows the bytes of its block"),
-    ("src/image.rs", "registers tables, publishes code"),
+    ("src/dedicated.rs", "passes on that it is not sealed"),
+    ("src/memory.rs", "the same, and publishes code"),
+    ("src/reservation.rs", "keeps memory unsealed until then"),
+    ("src/image.rs", "registers tables"),
     ("src/manager.rs", "declares, and passes promises on"),
     ("src/loader/mod.rs", "declares, and passes promises on"),
     ("src/loader/execute.rs", "calls what was loaded"),

@@ -9,7 +9,7 @@
 //! alignment exceeds the page, the sub-arena with the strictest one is the anchor and the others are moved up against it, so
 //! that the block is as short as it can be.
 
-use super::{AllocationSpace, Slots};
+use super::Extent;
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::num::{Align, PageSize, Span};
@@ -20,8 +20,6 @@ use crate::reach::Reach;
 pub(crate) struct BlockPlan {
     /// Page-aligned parts of the block, ascending; empty for a kind that needs nothing.
     pub(crate) arenas: PerKind<Span>,
-    /// Places for the announced sections, from the start of their arena. Empty when only totals are known.
-    pub(crate) slots: PerKind<Slots>,
     /// Of the whole block, in bytes.
     pub(crate) size: usize,
     /// The address of offset `anchor` must be a multiple of `align`, which is at least a page.
@@ -30,42 +28,18 @@ pub(crate) struct BlockPlan {
 }
 
 impl BlockPlan {
-    /// The shortest block for `space` and, beyond it, `headroom` bytes of each kind.
+    /// The shortest block for `extents` and, beyond them, `headroom` bytes of each kind.
     ///
     /// # Errors
     ///
-    /// [`Error::SizeOverflow`] and [`Error::SpanTooLarge`].
+    /// [`Error::SpanTooLarge`].
     pub(crate) fn new(
-        space: &AllocationSpace<'_>,
+        extents: &PerKind<Extent>,
         headroom: &PerKind<usize>,
         page: PageSize,
         reach: Reach,
     ) -> Result<Self, Error> {
-        let mut slots = PerKind::<Slots>::default();
-        let mut extents = PerKind::new((0, page.align()), (0, page.align()), (0, page.align()));
-        match space {
-            AllocationSpace::Totals(totals) => {
-                for (kind, total) in totals.iter() {
-                    extents[kind] = (total.size(), total.align().max(page.align()));
-                }
-            }
-            AllocationSpace::Sections(sections) => {
-                let totals = space.totals()?;
-                for kind in SectionKind::ALL {
-                    let of_kind = sections.iter().filter(|section| section.kind() == kind);
-                    let footprints = of_kind.map(|section| {
-                        let footprint = section
-                            .footprint()
-                            .expect("the totals were made of footprints");
-                        (footprint, section.align())
-                    });
-                    slots[kind] = Slots::pack(footprints).ok_or_else(|| Error::too_large(reach))?;
-                    extents[kind] = (slots[kind].size(), totals[kind].align().max(page.align()));
-                }
-            }
-        }
-        let plan =
-            Self::arrange(extents, slots, headroom, page).ok_or_else(|| Error::too_large(reach))?;
+        let plan = Self::arrange(extents, headroom, page).ok_or_else(|| Error::too_large(reach))?;
         if plan.size as u64 > reach.bytes() {
             return Err(Error::SpanTooLarge {
                 span: Some(plan.size),
@@ -77,22 +51,24 @@ impl BlockPlan {
 
     /// Lays the sub-arenas out around the one with the strictest alignment. `None` past the end of the number range.
     fn arrange(
-        extents: PerKind<(usize, Align)>,
-        slots: PerKind<Slots>,
+        extents: &PerKind<Extent>,
         headroom: &PerKind<usize>,
         page: PageSize,
     ) -> Option<Self> {
+        let aligns = extents.map(|extent| extent.align().max(page.align()));
         let mut sizes = PerKind::default();
-        for (kind, &(size, _)) in extents.iter() {
-            sizes[kind] = page.align().up(size.checked_add(headroom[kind])?)?;
+        for (kind, extent) in extents.iter() {
+            sizes[kind] = page
+                .align()
+                .up(extent.size().checked_add(headroom[kind])?)?;
         }
         let strictest = SectionKind::ALL
-            .map(|kind| extents[kind].1)
+            .map(|kind| aligns[kind])
             .into_iter()
             .max()?;
         let anchored = SectionKind::ALL
             .into_iter()
-            .find(|&kind| extents[kind].1 == strictest)?;
+            .find(|&kind| aligns[kind] == strictest)?;
 
         // Downwards from the anchor: how far in front of it each sub-arena starts.
         let mut anchor = 0usize;
@@ -102,7 +78,7 @@ impl BlockPlan {
             .rev()
             .filter(|&kind| kind < anchored)
         {
-            anchor = extents[kind].1.up(anchor.checked_add(sizes[kind])?)?;
+            anchor = aligns[kind].up(anchor.checked_add(sizes[kind])?)?;
             lead[kind] = anchor;
         }
         // Upwards from the anchor. An offset is aligned if its distance from the anchor is.
@@ -112,7 +88,7 @@ impl BlockPlan {
             let start = if kind < anchored {
                 anchor - lead[kind]
             } else {
-                distance = extents[kind].1.up(distance)?;
+                distance = aligns[kind].up(distance)?;
                 anchor.checked_add(distance)?
             };
             arenas[kind] = Span::sized(start, sizes[kind])?;
@@ -123,7 +99,6 @@ impl BlockPlan {
         let size = anchor.checked_add(distance)?;
         Some(Self {
             arenas,
-            slots,
             size,
             align: strictest,
             anchor,
@@ -136,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::layout::{Extent, SectionRequest};
+    use crate::layout::{AllocationSpace, SectionRequest};
 
     const NO_HEADROOM: PerKind<usize> = PerKind::new(0, 0, 0);
 
@@ -206,14 +181,15 @@ mod tests {
 
         #[test]
         fn the_law_of_the_list(list in requests(), page in pages()) {
-            let mut plan = BlockPlan::new(&AllocationSpace::Sections(&list), &NO_HEADROOM, page, Reach::PREL32).unwrap();
+            let (mut slots, extents) = AllocationSpace::Sections(&list).pack().unwrap();
+            let plan = BlockPlan::new(&extents, &NO_HEADROOM, page, Reach::PREL32).unwrap();
             check_arenas(&plan, page);
             let mut seen: Vec<Span> = Vec::new();
             for request in list.iter().rev() {
                 let arena = plan.arenas[request.kind()];
                 let span = match request.size() {
                     0 => Span::empty(0),
-                    size => plan.slots[request.kind()].claim(size, request.align()).unwrap(),
+                    size => slots.claim(request.kind(), size, request.align()).unwrap(),
                 };
                 let address = origin(&plan) + arena.start() + span.start();
                 prop_assert!(request.align().divides(address), "{request:?} at {address:#x}");
@@ -239,7 +215,7 @@ mod tests {
                 let align = totals[kind].align();
                 totals[kind] = Extent::new(totals[kind].size() + align.up(size).unwrap(), align);
             }
-            let plan = BlockPlan::new(&AllocationSpace::Totals(totals), &NO_HEADROOM, page, Reach::PREL32).unwrap();
+            let plan = BlockPlan::new(&totals, &NO_HEADROOM, page, Reach::PREL32).unwrap();
             check_arenas(&plan, page);
             let mut free = plan.arenas;
             for &(kind, size, align) in &requests {
@@ -259,7 +235,7 @@ mod tests {
                 .map(|(&pages, exponent)| (pages * page.bytes(), Align::new(1 << exponent).unwrap().max(page.align())))
                 .collect();
             let totals = PerKind::new(arenas[0], arenas[1], arenas[2]).map(|(size, align)| Extent::new(size, align));
-            let plan = BlockPlan::new(&AllocationSpace::Totals(totals), &NO_HEADROOM, page, Reach::PREL32).unwrap();
+            let plan = BlockPlan::new(&totals, &NO_HEADROOM, page, Reach::PREL32).unwrap();
             check_arenas(&plan, page);
             prop_assert_eq!(plan.size, shortest(&arenas, page));
         }
@@ -267,40 +243,24 @@ mod tests {
         #[test]
         fn a_list_needs_no_more_pages_than_its_totals(list in requests(), page in pages()) {
             let space = AllocationSpace::Sections(&list);
-            let totals = AllocationSpace::Totals(space.totals().unwrap());
-            let plan = |space| BlockPlan::new(space, &NO_HEADROOM, page, Reach::PREL32).unwrap();
-            prop_assert!(plan(&space).size <= plan(&totals).size);
+            let plan = |extents| BlockPlan::new(&extents, &NO_HEADROOM, page, Reach::PREL32).unwrap();
+            prop_assert!(plan(space.pack().unwrap().1).size <= plan(space.totals().unwrap()).size);
         }
     }
 
     #[test]
     fn a_kind_with_nothing_planned_takes_no_page_unless_there_is_headroom() {
-        let list = [SectionRequest::new(
-            ".text",
-            SectionKind::Code,
-            4,
-            Align::ONE,
-        )];
-        let space = AllocationSpace::Sections(&list);
-        let size = |headroom| {
-            BlockPlan::new(&space, &headroom, PageSize::MIN, Reach::PREL32)
+        let size = |code, headroom| {
+            let code = Extent::new(code, Align::ONE);
+            let extents = PerKind::new(code, Extent::EMPTY, Extent::EMPTY);
+            BlockPlan::new(&extents, &headroom, PageSize::MIN, Reach::PREL32)
                 .unwrap()
                 .size
         };
-        assert_eq!(size(NO_HEADROOM), 4096);
-        assert_eq!(size(PerKind::new(0, 1, 0)), 2 * 4096);
-        assert_eq!(size(PerKind::new(4093, 1, 1)), 4 * 4096);
-        assert_eq!(
-            BlockPlan::new(
-                &AllocationSpace::EMPTY,
-                &NO_HEADROOM,
-                PageSize::MIN,
-                Reach::PREL32
-            )
-            .unwrap()
-            .size,
-            0
-        );
+        assert_eq!(size(4, NO_HEADROOM), 4096);
+        assert_eq!(size(4, PerKind::new(0, 1, 0)), 2 * 4096);
+        assert_eq!(size(4, PerKind::new(4093, 1, 1)), 4 * 4096);
+        assert_eq!(size(0, NO_HEADROOM), 0);
     }
 
     #[test]
@@ -311,12 +271,7 @@ mod tests {
                 Extent::new(1, Align::ONE),
                 Extent::EMPTY,
             );
-            BlockPlan::new(
-                &AllocationSpace::Totals(totals),
-                &NO_HEADROOM,
-                PageSize::MIN,
-                reach,
-            )
+            BlockPlan::new(&totals, &NO_HEADROOM, PageSize::MIN, reach)
         };
         let limit = Reach::PREL32.bytes() as usize;
         assert!(plan(limit - 4096, Reach::PREL32).is_ok());

@@ -164,6 +164,18 @@ impl AllocationSpace<'_> {
         }
         Ok(totals)
     }
+
+    /// A place for each announced section, if they are known, and what each kind needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SizeOverflow`].
+    pub(crate) fn pack(&self) -> Result<(Slots, PerKind<Extent>), Error> {
+        match self {
+            Self::Sections(sections) => Slots::pack(sections),
+            Self::Totals(totals) => Ok((Slots::default(), *totals)),
+        }
+    }
 }
 
 #[cfg(test)]

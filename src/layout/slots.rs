@@ -1,96 +1,171 @@
 //! Places for sections that are known in advance, packed as tightly as can be, and claimed in any order.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt;
 
+use smallvec::SmallVec;
+
+use super::{Extent, SectionRequest};
+use crate::error::Error;
+use crate::kind::{PerKind, SectionKind};
 use crate::num::{Align, Span};
 
-/// Places for one kind of sections, as offsets from the start of their sub-arena.
+/// Places for announced sections, as offsets from the start of their kind's sub-arena.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    /// Invariant: sorted by descending alignment, then by descending size, so that equal ones are neighbours.
-    slots: Vec<Slot>,
-    size: usize,
+    /// Invariant: sorted by shape, so that equal ones are neighbours.
+    slots: SmallVec<[Slot; 6]>,
+    /// Where the places of each kind end.
+    ends: PerKind<usize>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    align: Align,
-    size: usize,
+    shape: Shape,
     start: usize,
     /// In the first slot of a run of equal ones: how many of the run are claimed. Unused in the others.
     claimed: usize,
 }
 
-impl Slot {
-    fn key(&self) -> (Reverse<Align>, Reverse<usize>) {
-        (Reverse(self.align), Reverse(self.size))
+/// What tells slots apart, in one number: ascends with the kind, then with falling alignment, then with falling size.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape(u128);
+
+impl Shape {
+    fn new(kind: SectionKind, size: usize, align: Align) -> Self {
+        let looseness = usize::BITS - align.exponent();
+        Self((kind as u128) << 72 | u128::from(looseness) << 64 | u128::from(!(size as u64)))
+    }
+
+    fn kind(self) -> SectionKind {
+        SectionKind::ALL[(self.0 >> 72) as usize]
+    }
+
+    fn align(self) -> Align {
+        Align::from_exponent(usize::BITS - u32::from((self.0 >> 64) as u8))
+    }
+
+    fn size(self) -> usize {
+        !(self.0 as u64) as usize
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, size, align) = (self.kind(), self.size(), self.align());
+        write!(f, "{size} bytes of {kind} at {align:?}")
     }
 }
 
 impl Slots {
-    /// Places for sections of these sizes and alignments. Empty ones need none: they are nowhere in the way.
-    /// `None` if the sizes do not fit into the number range.
+    /// Places for these sections, and what each kind needs for them: where they end, and the strictest alignment. Empty
+    /// sections need no place: they are nowhere in the way.
     ///
     /// In descending alignment padding can only arise behind a size that is no multiple of the next alignment. Smaller
     /// sections go into such gaps first, each into the tightest one that holds it; the rest is appended. Where sizes are
     /// multiples of their alignments nothing is lost, and the result is the optimum. Elsewhere it ends before the sum of
     /// the sizes rounded up to their alignments; the very best would be bin packing.
-    pub(crate) fn pack(sections: impl IntoIterator<Item = (usize, Align)>) -> Option<Self> {
-        let mut slots: Vec<Slot> = sections
-            .into_iter()
-            .filter(|&(size, _)| size > 0)
-            .map(|(size, align)| Slot {
-                align,
-                size,
-                start: 0,
-                claimed: 0,
-            })
-            .collect();
-        slots.sort_unstable_by_key(Slot::key);
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SizeOverflow`], naming a section that ends beyond the number range.
+    pub(crate) fn pack(sections: &[SectionRequest<'_>]) -> Result<(Self, PerKind<Extent>), Error> {
+        let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
+        let mut slots = SmallVec::new();
+        for section in sections {
+            let extent = &mut extents[section.kind];
+            extent.align = extent.align.max(section.align);
+            let size = section.footprint()?;
+            if section.align.up(size).is_none() {
+                return Err(section.overflow());
+            }
+            if size > 0 {
+                slots.push(Slot {
+                    shape: Shape::new(section.kind, size, section.align),
+                    start: 0,
+                    claimed: 0,
+                });
+            }
+        }
+        slots.sort_unstable_by_key(|slot: &Slot| slot.shape);
+        let mut packed = Self {
+            slots,
+            ends: PerKind::default(),
+        };
+        packed.place().map_err(|shape| {
+            let beyond = sections.iter().find(|section| {
+                let footprint = section.footprint().unwrap_or(0);
+                Shape::new(section.kind, footprint, section.align) == shape
+            });
+            beyond.expect("every place is for a section").overflow()
+        })?;
+        for kind in SectionKind::ALL {
+            extents[kind].size = packed.ends[kind];
+        }
+        Ok((packed, extents))
+    }
 
-        let mut gaps = Gaps::default();
-        let mut size = 0;
-        for slot in &mut slots {
-            slot.start = match gaps.take(slot.size, slot.align) {
+    /// Decides where the places start.
+    ///
+    /// # Errors
+    ///
+    /// The shape of one that ends beyond the number range.
+    fn place(&mut self) -> Result<(), Shape> {
+        let mut gaps = Gaps::new(SectionKind::Code);
+        for slot in &mut self.slots {
+            let (kind, size, align) = (slot.shape.kind(), slot.shape.size(), slot.shape.align());
+            if kind != gaps.kind {
+                gaps = Gaps::new(kind);
+            }
+            slot.start = match gaps.take(size, align) {
                 Some(start) => start,
                 None => {
-                    let start = slot.align.up(size)?;
-                    gaps.put(Span::new(size, start)?);
-                    size = start.checked_add(slot.size)?;
-                    start
+                    let end = &mut self.ends[kind];
+                    let start = align.up(*end);
+                    let place = start.and_then(|start| Span::sized(start, size));
+                    let place = place.ok_or(slot.shape)?;
+                    gaps.put(Span::new(*end, place.start()).expect("rounded up"));
+                    *end = place.end();
+                    place.start()
                 }
             };
         }
-        Some(Self { slots, size })
+        Ok(())
     }
 
-    /// The bytes that all places need.
-    pub(crate) fn size(&self) -> usize {
-        self.size
+    /// Where the places of a kind end.
+    pub(crate) fn end(&self, kind: SectionKind) -> usize {
+        self.ends[kind]
     }
 
     /// A place that was made for just such a section and is still free.
-    pub(crate) fn claim(&mut self, size: usize, align: Align) -> Option<Span> {
-        let key = (Reverse(align), Reverse(size));
-        let first = self.slots.partition_point(|slot| slot.key() < key);
+    pub(crate) fn claim(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<Span> {
+        let shape = Shape::new(kind, size, align);
+        let first = self.slots.partition_point(|slot| slot.shape < shape);
         let index = first + self.slots.get(first)?.claimed;
-        let found = self.slots.get(index).filter(|slot| slot.key() == key)?;
-        let span = Span::sized(found.start, found.size)?;
+        let found = self.slots.get(index).filter(|slot| slot.shape == shape)?;
+        let span = Span::sized(found.start, size)?;
         self.slots[first].claimed += 1;
         Some(span)
     }
 }
 
-/// Unused bytes between sections that were placed already, by size.
+/// Unused bytes between sections of one kind that were placed already, by size.
 ///
 /// Invariant: each gap ends at a multiple of every alignment that is still to come, since alignments descend.
-#[derive(Default)]
 struct Gaps {
+    kind: SectionKind,
     by_size: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Gaps {
+    fn new(kind: SectionKind) -> Self {
+        Self {
+            kind,
+            by_size: BTreeMap::new(),
+        }
+    }
+
     fn put(&mut self, gap: Span) {
         if !gap.is_empty() {
             self.by_size
@@ -103,6 +178,9 @@ impl Gaps {
     /// The tightest gap that holds `size` bytes at `align`. By the invariant a gap holds them just if it holds `size`
     /// rounded up to `align`: one look-up finds it.
     fn take(&mut self, size: usize, align: Align) -> Option<usize> {
+        if self.by_size.is_empty() {
+            return None; // Nearly always.
+        }
         let (&gap_size, starts) = self.by_size.range_mut(align.up(size)?..).next()?;
         let start = starts.pop()?;
         if starts.is_empty() {
@@ -160,16 +238,23 @@ mod tests {
             .unwrap()
     }
 
-    fn check(sections: &[(usize, Align)]) -> Slots {
-        let mut slots = Slots::pack(sections.iter().copied()).unwrap();
-        assert!(
-            slots.size() >= lower_bound(sections),
-            "better than possible"
-        );
-        let all = Span::sized(0, slots.size()).unwrap();
+    const KIND: SectionKind = SectionKind::ReadOnlyData;
+
+    fn pack(sections: &[(usize, Align)]) -> Result<(Slots, usize), Error> {
+        let request = |&(size, align)| SectionRequest::new("s", KIND, size, align);
+        let requests: Vec<_> = sections.iter().map(request).collect();
+        let (slots, extents) = Slots::pack(&requests)?;
+        Ok((slots, extents[KIND].size()))
+    }
+
+    /// Where the places end.
+    fn check(sections: &[(usize, Align)]) -> usize {
+        let (mut slots, size) = pack(sections).unwrap();
+        assert!(size >= lower_bound(sections), "better than possible");
+        let all = Span::sized(0, size).unwrap();
         let mut claimed: Vec<Span> = Vec::new();
         for &(size, align) in sections.iter().filter(|&&(size, _)| size > 0) {
-            let span = slots.claim(size, align).unwrap();
+            let span = slots.claim(KIND, size, align).unwrap();
             assert_eq!(span.size(), size);
             assert!(align.divides(span.start()));
             assert!(all.contains(span));
@@ -178,9 +263,9 @@ mod tests {
         claimed.sort();
         assert!(claimed.windows(2).all(|pair| !pair[0].overlaps(pair[1])));
         for &(size, align) in sections {
-            assert_eq!(slots.claim(size, align), None, "claimed twice");
+            assert_eq!(slots.claim(KIND, size, align), None, "claimed twice");
         }
-        slots
+        size
     }
 
     proptest! {
@@ -198,7 +283,7 @@ mod tests {
             sections in prop::collection::vec((1usize..40, (0u8..=5).prop_map(align)), 0..6),
         ) {
             let best = optimum(&sections, 0);
-            let packed = check(&sections).size();
+            let packed = check(&sections);
             // Appended in descending alignment, each section ends at most at the sum of the sizes so far, each rounded up
             // to its own alignment: that sum is a multiple of the next alignment. Filling gaps can only end earlier.
             let rounded: usize = sections.iter().map(|&(size, align)| align.up(size).unwrap()).sum();
@@ -210,7 +295,7 @@ mod tests {
             sections in prop::collection::vec((0usize..9, (0u8..=21).prop_map(align)), 0..60),
         ) {
             let multiples: Vec<_> = sections.iter().map(|&(n, align)| (n * align.bytes(), align)).collect();
-            prop_assert_eq!(check(&multiples).size(), multiples.iter().map(|&(size, _)| size).sum::<usize>());
+            prop_assert_eq!(check(&multiples), multiples.iter().map(|&(size, _)| size).sum::<usize>());
         }
 
         #[test]
@@ -219,13 +304,24 @@ mod tests {
             let cell = 1 << exponent;
             let mut sections = vec![(1, align(exponent)); count];
             sections.extend(vec![(1, Align::ONE); (count - 1) * (cell - 1)]);
-            prop_assert_eq!(check(&sections).size(), lower_bound(&sections));
+            prop_assert_eq!(check(&sections), lower_bound(&sections));
+        }
+    }
+
+    #[test]
+    fn each_kind_starts_at_its_own_zero() {
+        let requests = SectionKind::ALL.map(|kind| SectionRequest::new("s", kind, 8, align(3)));
+        let (mut slots, extents) = Slots::pack(&requests).unwrap();
+        for kind in SectionKind::ALL {
+            assert_eq!(extents[kind], Extent::new(8, align(3)));
+            assert_eq!(slots.claim(kind, 8, align(3)), Span::sized(0, 8));
+            assert_eq!(slots.claim(kind, 8, align(3)), None);
         }
     }
 
     #[test]
     fn sizes_beyond_the_number_range_are_refused() {
-        assert!(Slots::pack([(usize::MAX, Align::ONE), (1, Align::ONE)]).is_none());
-        assert!(Slots::pack([(usize::MAX, align(0)), (16, align(4))]).is_none());
+        assert!(pack(&[(usize::MAX, Align::ONE), (1, Align::ONE)]).is_err());
+        assert!(pack(&[(usize::MAX, align(0)), (16, align(4))]).is_err());
     }
 }

@@ -1,0 +1,117 @@
+//! What a reservation and its image are made of, wherever it comes from.
+
+use std::ptr::NonNull;
+
+use crate::dedicated::DedicatedBlock;
+use crate::error::Error;
+use crate::icache;
+use crate::kind::{PerKind, SectionKind};
+use crate::layout::{Arena, SectionRequest};
+use crate::num::{Address, Span};
+
+/// The memory of one reservation. Spans count from its offset 0.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// A mapping of its own.
+    Block(DedicatedBlock),
+}
+
+impl Memory {
+    /// Where offset 0 is when the code runs.
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Self::Block(block) => block.address(),
+        }
+    }
+
+    /// Where to run and to read `span` once it is finalized.
+    pub(crate) fn pointer(&self, span: Span) -> NonNull<u8> {
+        match self {
+            Self::Block(block) => block.pointer(span),
+        }
+    }
+
+    /// Where to write `span` until it is finalized.
+    pub(crate) fn write_pointer(&self, span: Span) -> NonNull<u8> {
+        match self {
+            Self::Block(block) => block.pointer(span),
+        }
+    }
+
+    /// The bytes of `span`.
+    ///
+    /// # Safety
+    ///
+    /// The memory is not sealed.
+    #[allow(unsafe_code)] // Passes on what the caller promises.
+    pub(crate) unsafe fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
+        match self {
+            // SAFETY: the contract is the same.
+            Self::Block(block) => unsafe { block.bytes_mut(span) },
+        }
+    }
+
+    /// A place for a section: the one that was `announced` for it, as counted from the start of its kind's arena, or else
+    /// one from what the arena has left over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReservationExhausted`]. Nothing changed.
+    ///
+    /// # Safety
+    ///
+    /// The memory is not sealed.
+    #[allow(unsafe_code)] // Passes on what the caller promises.
+    pub(crate) unsafe fn place(
+        &mut self,
+        arena: &mut Arena,
+        announced: Option<Span>,
+        request: &SectionRequest<'_>,
+        size: usize,
+    ) -> Result<Span, Error> {
+        match self {
+            // SAFETY: the contract is the same.
+            Self::Block(block) => unsafe { block.place(arena, announced, request, size) },
+        }
+    }
+
+    /// Gives all of it its final permissions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`]. Some permissions may have changed: [`unseal`](Self::unseal) comes next.
+    pub(crate) fn seal(&mut self, arenas: &PerKind<Arena>) -> Result<(), Error> {
+        match self {
+            Self::Block(block) => block.seal(arenas),
+        }
+    }
+
+    /// Makes all of it writable again. Memory for which this fails must be dropped, so that nothing of it stays executable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub(crate) fn unseal(&mut self, arenas: &PerKind<Arena>) -> Result<(), Error> {
+        match self {
+            Self::Block(block) => block.unseal(arenas),
+        }
+    }
+
+    /// Makes the caches agree with what was written to the code. It is sealed.
+    pub(crate) fn make_code_coherent(&self, arenas: &PerKind<Arena>) {
+        let code = arenas[SectionKind::Code].reached();
+        let (write, run) = (self.write_pointer(code), self.pointer(code));
+        #[allow(unsafe_code)] // Cache maintenance by address.
+        // SAFETY: both are addresses of the same span, mapped for as long as `self` lives, and readable once sealed.
+        unsafe {
+            icache::make_coherent(write.as_ptr(), run.as_ptr(), code.size());
+        }
+    }
+
+    /// Enters into the books that it is an object now, with `asked` bytes in its sections.
+    pub(crate) fn enter_object(&mut self, arenas: &PerKind<Arena>, asked: usize) {
+        match self {
+            Self::Block(block) => block.enter_object(arenas, asked),
+        }
+    }
+}
