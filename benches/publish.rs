@@ -6,6 +6,11 @@
 //! |---|---|
 //! | `dedicated` | a block for each object, all of them alive at the end |
 //! | `dedicated-churn` | a block for each object, gone before the next one: load and unload |
+//! | `window` | all objects in one window, written at two addresses, all of them alive at the end |
+//! | `window-churn` | the same, each gone before the next one |
+//! | `window-replace` | 20,000 alive; a random one goes, another comes |
+//! | `window-threads` | as `window`, by two threads that share the work |
+//! | `window-same-address` | as `window`, written where it runs |
 //!
 //! Sizes are those of an object that Numba makes of a small function; SCALE multiplies them. Memory is the proportional set size
 //! (PSS), so that pages that are mapped twice count once. A failure ends the run with the object's number.
@@ -16,9 +21,14 @@ use std::process::exit;
 use std::time::Instant;
 
 use nearcode::{
-    Align, AllocationSpace, Error, Image, ReservingMemoryManager, SectionKind,
-    SectionMemoryManager, SectionRequest,
+    Align, AllocationSpace, Error, Image, Reach, ReservingMemoryManager, SectionKind,
+    SectionMemoryManager, SectionRequest, Window, WindowOptions, Writing,
 };
+
+/// How many objects are alive while one after the other is replaced.
+const LIVE: usize = 20_000;
+
+const THREADS: usize = 2;
 
 /// The sections of an object.
 struct Object {
@@ -93,32 +103,103 @@ fn or_end<T>(result: Result<T, impl Display>, object: usize) -> T {
     })
 }
 
+/// What is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Live,
+    Churn,
+    Replace,
+    Threads,
+}
+
+/// Numbers without a pattern, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        // Knuth's linear congruential generator (MMIX), of which the upper bits are good.
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+/// Room for a million objects.
+fn window(writing: Writing) -> Window {
+    let options = WindowOptions::new()
+        .with_size(Reach::PREL32.bytes() as usize)
+        .with_code(1146 << 20)
+        .with_writing(writing);
+    or_end(Window::with_options(&options), 0)
+}
+
 fn main() {
     // cargo bench adds an argument of its own.
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let (mode, count, scale) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [mode @ ("dedicated" | "dedicated-churn"), count] => (mode, count.parse(), Ok(1.0)),
-        [mode @ ("dedicated" | "dedicated-churn"), count, scale] => {
-            (mode, count.parse(), scale.parse())
-        }
-        _ => {
-            eprintln!("usage: publish dedicated|dedicated-churn COUNT [SCALE]");
-            exit(2);
-        }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let [mode, count, ref scale @ ..] = arguments[..] else {
+        eprintln!("usage: publish MODE COUNT [SCALE]");
+        exit(2);
     };
-    let (count, scale): (usize, f64) = (or_end(count, 0), or_end(scale, 0));
+    let count: usize = or_end(count.parse(), 0);
+    let scale: f64 = or_end(scale.first().unwrap_or(&"1").parse(), 0);
     let object = or_end(Object::new(scale), 0);
-    let mut manager = SectionMemoryManager::new();
+    let (window, what) = match mode {
+        "dedicated" => (None, Mode::Live),
+        "dedicated-churn" => (None, Mode::Churn),
+        "window" => (Some(window(Writing::TwoAddresses)), Mode::Live),
+        "window-churn" => (Some(window(Writing::TwoAddresses)), Mode::Churn),
+        "window-replace" => (Some(window(Writing::TwoAddresses)), Mode::Replace),
+        "window-threads" => (Some(window(Writing::TwoAddresses)), Mode::Threads),
+        "window-same-address" => (Some(window(Writing::SameAddress)), Mode::Live),
+        _ => or_end(Err("no such mode"), 0),
+    };
+    let manager = || match &window {
+        Some(window) => SectionMemoryManager::in_window(window),
+        None => SectionMemoryManager::new(),
+    };
     let mut live = Vec::new();
+    let mut manager_of_all = manager();
+    if what == Mode::Replace {
+        live.extend((0..LIVE).map(|number| or_end(object.publish(&mut manager_of_all), number)));
+    }
     let before = pss();
     let start = Instant::now();
-    for number in 0..count {
-        let image = or_end(object.publish(&mut manager), number);
-        if mode == "dedicated" {
-            live.push(image);
+    match what {
+        Mode::Live => {
+            for number in 0..count {
+                live.push(or_end(object.publish(&mut manager_of_all), number));
+            }
+        }
+        Mode::Churn => {
+            for number in 0..count {
+                drop(or_end(object.publish(&mut manager_of_all), number));
+            }
+        }
+        Mode::Replace => {
+            let mut random = Random(1);
+            for number in 0..count {
+                drop(live.swap_remove(random.below(LIVE)));
+                live.push(or_end(object.publish(&mut manager_of_all), number));
+            }
+        }
+        Mode::Threads => {
+            let publish = || {
+                let mut manager = manager();
+                let publish = |number| or_end(object.publish(&mut manager), number);
+                (0..count / THREADS).map(publish).collect::<Vec<_>>()
+            };
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(publish)).collect();
+                for thread in threads {
+                    live.extend(thread.join().expect("it ends the process where it fails"));
+                }
+            });
         }
     }
     let time = start.elapsed().as_nanos() as f64 / count as f64;

@@ -59,6 +59,38 @@ pub enum Error {
         /// The largest size that would still succeed at this alignment, in bytes.
         available: usize,
     },
+    /// A window has no room of this kind.
+    #[error(
+        "a window has no room for {requested} bytes of {kind}, aligned to {}: its largest free piece has {largest_free}",
+        align.bytes()
+    )]
+    WindowExhausted {
+        /// What it was to hold.
+        kind: SectionKind,
+        /// In bytes: a section, or all of this kind that an object announced.
+        requested: usize,
+        /// The strictest alignment in it.
+        align: Align,
+        /// What could still be had in one piece at an alignment of 16, in bytes.
+        largest_free: usize,
+    },
+    /// An alignment beyond what a window keeps to.
+    #[error("a window aligns to at most {} bytes, not to {}", limit.bytes(), align.bytes())]
+    AlignmentTooLarge {
+        /// As asked for.
+        align: Align,
+        /// The strictest there is.
+        limit: Align,
+    },
+    /// A window that would have no room for all three kinds of memory.
+    #[error("a window of {size} bytes is too small: it takes 2 MiB for each kind, and 64 KiB")]
+    WindowTooSmall {
+        /// As asked for, in bytes.
+        size: usize,
+    },
+    /// A window that this process has by `fork`: it can run what was published in it, and nothing else.
+    #[error("the window belongs to the process that this one was forked from")]
+    InheritedWindow,
     /// A reservation that is not in flight here: finalized, abandoned, or another manager's.
     #[error("{0} is not in flight here")]
     UnknownReservation(ReservationId),

@@ -3,19 +3,21 @@
 //! Law: an image is complete or does not exist. Whatever fails on the way to it leaves nothing executable.
 
 use std::any::Any;
-use std::fmt;
 use std::num::NonZero;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
+use std::{fmt, mem, slice};
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
+use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
 use crate::kind::SectionKind;
 use crate::memory::Memory;
-use crate::num::Address;
+use crate::num::{Address, Span};
 use crate::reservation::{Published, Reservation, Section};
-use crate::unwind::Frames;
+use crate::unwind::{Frames, Record};
+use crate::window::Lease;
 
 /// Code that can run, and the data that it refers to: one or more finalized reservations.
 ///
@@ -23,30 +25,51 @@ use crate::unwind::Frames;
 #[derive(Default)]
 pub struct Image {
     /// Invariant: sorted by reservation, each there once.
-    parts: SmallVec<[Part; 1]>,
+    parts: Parts,
+}
+
+/// Nearly always one, which needs no room of its own: there may be a million images.
+enum Parts {
+    One(Part),
+    Many(Vec<Part>),
 }
 
 /// One finalized reservation. Fields drop in their order: nobody unwinds through memory that is gone.
 struct Part {
     reservation: ReservationId,
-    _frames: Frames,
+    _frames: Option<Box<Frames>>,
     owner: Owner,
 }
 
 /// Who owns the memory of a part.
 enum Owner {
-    /// This crate.
-    Own(Box<Own>),
-    /// A foreign memory manager.
-    Foreign {
-        sections: Vec<ForeignSection>,
-        _owner: Box<dyn Any + Send + Sync>,
+    /// A window.
+    Lease {
+        lease: Lease,
+        sections: SmallVec<[Place; 4]>,
     },
+    /// A block of this crate's.
+    Block(Box<Own>),
+    /// A foreign memory manager.
+    Foreign(Box<Foreign>),
+}
+
+/// A section in a window. It needs no kind: its place tells.
+#[derive(Clone, Copy)]
+struct Place {
+    /// From the window's offset 0, which is less than 2 GiB from its end.
+    start: u32,
+    size: u32,
 }
 
 struct Own {
-    memory: Memory,
+    memory: DedicatedBlock,
     sections: SmallVec<[Section; 4]>,
+}
+
+struct Foreign {
+    sections: Vec<ForeignSection>,
+    _owner: Box<dyn Any + Send + Sync>,
 }
 
 /// Where a memory manager outside of this crate has placed a section.
@@ -124,41 +147,39 @@ impl Image {
         sections: Vec<ForeignSection>,
         owner: Box<dyn Any + Send + Sync>,
     ) -> Self {
-        let owner = Owner::Foreign {
+        let owner = Owner::Foreign(Box::new(Foreign {
             sections,
             _owner: owner,
-        };
+        }));
         Self {
-            parts: smallvec![Part {
+            parts: Parts::One(Part {
                 reservation,
-                _frames: Frames::default(),
+                _frames: None,
                 owner,
-            }],
-        }
-    }
-
-    /// An image of one reservation.
-    pub(crate) fn of(published: Published) -> Self {
-        Self {
-            parts: smallvec![Part::new(published)],
+            }),
         }
     }
 
     /// An image of reservations, in the order in which they were made.
-    pub(crate) fn of_all(published: impl Iterator<Item = Published>) -> Self {
+    pub(crate) fn new(published: impl ExactSizeIterator<Item = Published>) -> Self {
+        let mut parts = published.map(Part::new);
         Self {
-            parts: published.map(Part::new).collect(),
+            parts: match parts.len() {
+                1 => Parts::One(parts.next().expect("as many as it says")),
+                _ => Parts::Many(parts.collect()),
+            },
         }
     }
 
     /// The reservations that it is made of, in the order in which they were made.
     pub fn reservations(&self) -> impl ExactSizeIterator<Item = ReservationId> {
-        self.parts.iter().map(|part| part.reservation)
+        self.parts.all().iter().map(|part| part.reservation)
     }
 
     /// All sections, reservation by reservation, in the order in which they were allocated.
     pub fn sections(&self) -> impl Iterator<Item = ImageSection> {
         self.parts
+            .all()
             .iter()
             .flat_map(|part| (0..part.len()).filter_map(|index| part.section(index)))
     }
@@ -172,7 +193,7 @@ impl Image {
         let part = self
             .find(id.reservation())
             .ok()
-            .and_then(|at| self.parts[at].section(id.index()));
+            .and_then(|at| self.parts.all()[at].section(id.index()));
         part.ok_or_else(|| Error::UnknownSection(id))
     }
 
@@ -204,28 +225,56 @@ impl Image {
         let at = self
             .find(reservation)
             .map_err(|_| Error::UnknownReservation(reservation))?;
+        let mut parts = mem::take(&mut self.parts).into_vec();
+        let part = parts.remove(at);
+        self.parts = Parts::Many(parts);
         Ok(Self {
-            parts: smallvec![self.parts.remove(at)],
+            parts: Parts::One(part),
         })
     }
 
     /// Adds all that `other` owns.
     pub fn join(&mut self, other: Self) {
-        self.parts.extend(other.parts);
-        self.parts.sort_by_key(|part| part.reservation);
+        let mut parts = mem::take(&mut self.parts).into_vec();
+        parts.extend(other.parts.into_vec());
+        parts.sort_by_key(|part| part.reservation);
+        self.parts = Parts::Many(parts);
     }
 
     /// Keeps the memory for as long as the process lives.
     pub fn leak(self) {
-        for part in self.parts {
+        for part in self.parts.into_vec() {
             tracing::debug!(reservation = ?part.reservation, "leaked");
-            std::mem::forget(part);
+            mem::forget(part);
         }
     }
 
     fn find(&self, reservation: ReservationId) -> Result<usize, usize> {
         self.parts
+            .all()
             .binary_search_by_key(&reservation, |part| part.reservation)
+    }
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Parts {
+    fn all(&self) -> &[Part] {
+        match self {
+            Self::One(part) => slice::from_ref(part),
+            Self::Many(parts) => parts,
+        }
+    }
+
+    fn into_vec(self) -> Vec<Part> {
+        match self {
+            Self::One(part) => vec![part],
+            Self::Many(parts) => parts,
+        }
     }
 }
 
@@ -243,37 +292,55 @@ impl Part {
             sections,
             tables,
         } = published;
-        let mut frames = Frames::default();
-        for (table, records) in tables {
-            #[allow(unsafe_code)] // Hands the table to the unwinder.
-            // SAFETY: the table is in this memory, checked to consist of these records, true of its code by the contract of
-            // `register_eh_frames`, where nobody writes from here on; the part that owns both drops the frames first.
-            unsafe {
-                frames.register(memory.pointer(table), &records);
-            }
-        }
-        Self {
+        let frames = (!tables.is_empty()).then(Box::<Frames>::default);
+        let mut part = Self {
             reservation: id,
             _frames: frames,
-            owner: Owner::Own(Box::new(Own { memory, sections })),
+            owner: Owner::new(memory, &sections),
+        };
+        for (table, records) in tables {
+            part.register(table, &records);
+        }
+        part
+    }
+
+    fn register(&mut self, table: Span, records: &[Record]) {
+        let start = match &self.owner {
+            Owner::Lease { lease, .. } => lease.pointer(table),
+            Owner::Block(own) => own.memory.pointer(table),
+            Owner::Foreign(_) => return, // It registers its own.
+        };
+        let frames = self._frames.get_or_insert_default();
+        #[allow(unsafe_code)] // Hands the table to the unwinder.
+        // SAFETY: the table is in this part's memory, checked to consist of these records, true of its code by the contract
+        // of `register_eh_frames`, where nobody writes from here on; the part drops its frames before its memory.
+        unsafe {
+            frames.register(start, records);
         }
     }
 
     fn len(&self) -> usize {
         match &self.owner {
-            Owner::Own(own) => own.sections.len(),
-            Owner::Foreign { sections, .. } => sections.len(),
+            Owner::Lease { sections, .. } => sections.len(),
+            Owner::Block(own) => own.sections.len(),
+            Owner::Foreign(foreign) => foreign.sections.len(),
         }
     }
 
     fn section(&self, index: usize) -> Option<ImageSection> {
         let (kind, start, size) = match &self.owner {
-            Owner::Own(own) => {
+            Owner::Lease { lease, sections } => {
+                let place = sections.get(index)?;
+                let (start, size) = (place.start as usize, place.size as usize);
+                let span = Span::sized(start, size)?;
+                (lease.kind_at(start), lease.pointer(span), size)
+            }
+            Owner::Block(own) => {
                 let Section { kind, span, .. } = *own.sections.get(index)?;
                 (kind, own.memory.pointer(span), span.size())
             }
-            Owner::Foreign { sections, .. } => {
-                let section = sections.get(index)?;
+            Owner::Foreign(foreign) => {
+                let section = foreign.sections.get(index)?;
                 (section.kind, section.start(), section.size)
             }
         };
@@ -283,6 +350,25 @@ impl Part {
             start,
             size,
         })
+    }
+}
+
+impl Owner {
+    fn new(memory: Memory, sections: &[Section]) -> Self {
+        match memory {
+            Memory::Block(memory) => Self::Block(Box::new(Own {
+                memory,
+                sections: SmallVec::from_slice(sections),
+            })),
+            Memory::Lease(lease) => {
+                let place = |section: &Section| Place {
+                    start: section.span.start() as u32,
+                    size: section.span.size() as u32,
+                };
+                let sections = sections.iter().map(place).collect();
+                Self::Lease { lease, sections }
+            }
+        }
     }
 }
 

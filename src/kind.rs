@@ -58,6 +58,21 @@ impl<T> PerKind<T> {
     }
 }
 
+impl<T> IntoIterator for PerKind<T> {
+    type Item = (SectionKind, T);
+    type IntoIter = std::array::IntoIter<(SectionKind, T), 3>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let [code, rodata, rwdata] = SectionKind::ALL;
+        [
+            (code, self.code),
+            (rodata, self.rodata),
+            (rwdata, self.rwdata),
+        ]
+        .into_iter()
+    }
+}
+
 impl<T> Index<SectionKind> for PerKind<T> {
     type Output = T;
 

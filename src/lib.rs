@@ -94,7 +94,6 @@ mod stats;
 mod sys;
 mod trap;
 mod unwind;
-#[cfg(test)] // Ahead of the window itself: its span allocator, with its tests and benchmark.
 mod window;
 
 pub use dedicated::DedicatedBlocks;
@@ -108,6 +107,7 @@ pub use num::{Address, Align};
 pub use reach::Reach;
 pub use reservation::Reservation;
 pub use stats::Stats;
+pub use window::{AfterFork, BranchProtection, Capabilities, Window, WindowOptions, Writing};
 
 /// README's examples run as tests.
 #[cfg(all(

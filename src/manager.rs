@@ -13,6 +13,7 @@ use crate::layout::{AllocationSpace, SectionRequest};
 use crate::num::Address;
 use crate::reservation::{Reservation, publish};
 use crate::stats::Stats;
+use crate::window::Window;
 
 /// A memory manager that is told what an object needs before the first section is allocated.
 ///
@@ -108,33 +109,53 @@ pub trait ReservingMemoryManager: Send {
     fn finalize_memory(&mut self) -> Result<Image, Error>;
 }
 
-/// The memory manager: one contiguous block for each reservation.
-#[derive(Debug, Default)]
+/// The memory manager: a dedicated block for each reservation, or spans of a window.
+#[derive(Debug)]
 pub struct SectionMemoryManager {
-    blocks: DedicatedBlocks,
+    source: Source,
     /// Invariant: in the order in which they were made.
     in_flight: Vec<Reservation>,
     /// Invariant: if any, the last one in flight.
     newest: Option<ReservationId>,
 }
 
+#[derive(Debug)]
+enum Source {
+    Blocks(DedicatedBlocks),
+    Window(Window),
+}
+
 impl SectionMemoryManager {
     /// A manager that maps a dedicated block for each reservation, without headroom, in [`Reach::PREL32`](crate::Reach::PREL32).
     pub fn new() -> Self {
-        Self::default()
+        Self::with_blocks(DedicatedBlocks::new())
     }
 
     /// A manager over dedicated blocks of another reach or with headroom.
     pub fn with_blocks(blocks: DedicatedBlocks) -> Self {
+        Self::with_source(Source::Blocks(blocks))
+    }
+
+    /// A manager that takes its memory from a window: sections that were not announced succeed as well, and so does
+    /// allocation without a reservation.
+    pub fn in_window(window: &Window) -> Self {
+        Self::with_source(Source::Window(window.clone()))
+    }
+
+    fn with_source(source: Source) -> Self {
         Self {
-            blocks,
-            ..Self::default()
+            source,
+            in_flight: Vec::new(),
+            newest: None,
         }
     }
 
-    /// What this manager, all others over clones of the same blocks, and the images made by them have in use.
+    /// What this manager, all others of the same source, and the images made by them have in use.
     pub fn stats(&self) -> Stats {
-        self.blocks.stats()
+        match &self.source {
+            Source::Blocks(blocks) => blocks.stats(),
+            Source::Window(window) => window.stats(),
+        }
     }
 
     fn of(&self, id: SectionId) -> Result<usize, Error> {
@@ -145,12 +166,21 @@ impl SectionMemoryManager {
     }
 }
 
+impl Default for SectionMemoryManager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ReservingMemoryManager for SectionMemoryManager {
     fn reserve_allocation_space(
         &mut self,
         space: &AllocationSpace<'_>,
     ) -> Result<ReservationId, Error> {
-        let reservation = self.blocks.reserve(space)?;
+        let reservation = match &self.source {
+            Source::Blocks(blocks) => blocks.reserve(space)?,
+            Source::Window(window) => window.reserve(space)?,
+        };
         let id = reservation.id();
         self.in_flight.push(reservation);
         self.newest = Some(id);
@@ -158,12 +188,27 @@ impl ReservingMemoryManager for SectionMemoryManager {
     }
 
     fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
-        let newest = self.in_flight.last_mut().filter(|_| self.newest.is_some());
-        let none = || Error::NotReserved {
-            section: request.name().into(),
-            size: request.size(),
-        };
-        newest.ok_or_else(none)?.allocate_section(request)
+        if self.newest.is_none() {
+            match &self.source {
+                Source::Blocks(_) => {
+                    return Err(Error::NotReserved {
+                        section: request.name().into(),
+                        size: request.size(),
+                    });
+                }
+                Source::Window(window) => {
+                    let mut reservation = window.reserve(&AllocationSpace::EMPTY)?;
+                    let section = reservation.allocate_section(request)?;
+                    self.newest = Some(reservation.id());
+                    self.in_flight.push(reservation);
+                    return Ok(section);
+                }
+            }
+        }
+        let newest = self.in_flight.last_mut();
+        newest
+            .expect("the newest is in flight")
+            .allocate_section(request)
     }
 
     fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error> {
@@ -209,7 +254,7 @@ impl ReservingMemoryManager for SectionMemoryManager {
         published?;
         self.newest = None;
         let reservations = self.in_flight.drain(..);
-        Ok(Image::of_all(reservations.map(Reservation::into_published)))
+        Ok(Image::new(reservations.map(Reservation::into_published)))
     }
 }
 

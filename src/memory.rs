@@ -2,18 +2,23 @@
 
 use std::ptr::NonNull;
 
+use smallvec::SmallVec;
+
 use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::icache;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Arena, SectionRequest};
 use crate::num::{Address, Span};
+use crate::window::Lease;
 
 /// The memory of one reservation. Spans count from its offset 0.
 #[derive(Debug)]
 pub(crate) enum Memory {
     /// A mapping of its own.
     Block(DedicatedBlock),
+    /// Spans of a window.
+    Lease(Lease),
 }
 
 impl Memory {
@@ -21,6 +26,7 @@ impl Memory {
     pub(crate) fn address(&self) -> Address {
         match self {
             Self::Block(block) => block.address(),
+            Self::Lease(lease) => lease.address(),
         }
     }
 
@@ -28,6 +34,7 @@ impl Memory {
     pub(crate) fn pointer(&self, span: Span) -> NonNull<u8> {
         match self {
             Self::Block(block) => block.pointer(span),
+            Self::Lease(lease) => lease.pointer(span),
         }
     }
 
@@ -35,6 +42,7 @@ impl Memory {
     pub(crate) fn write_pointer(&self, span: Span) -> NonNull<u8> {
         match self {
             Self::Block(block) => block.pointer(span),
+            Self::Lease(lease) => lease.write_pointer(span),
         }
     }
 
@@ -48,6 +56,8 @@ impl Memory {
         match self {
             // SAFETY: the contract is the same.
             Self::Block(block) => unsafe { block.bytes_mut(span) },
+            // SAFETY: the contract is the same.
+            Self::Lease(lease) => unsafe { lease.bytes_mut(span) },
         }
     }
 
@@ -56,7 +66,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// [`Error::ReservationExhausted`]. Nothing changed.
+    /// [`Error::ReservationExhausted`]; of a window, what [`Window::reserve`](crate::Window::reserve) says. Nothing changed.
     ///
     /// # Safety
     ///
@@ -72,17 +82,17 @@ impl Memory {
         match self {
             // SAFETY: the contract is the same.
             Self::Block(block) => unsafe { block.place(arena, announced, request, size) },
+            Self::Lease(lease) => lease.place(arena, announced, request, size),
         }
     }
 
-    /// Gives all of it its final permissions.
-    ///
     /// # Errors
     ///
-    /// [`Error::System`]. Some permissions may have changed: [`unseal`](Self::unseal) comes next.
-    pub(crate) fn seal(&mut self, arenas: &PerKind<Arena>) -> Result<(), Error> {
+    /// [`Error::InheritedWindow`] where this process cannot write to it.
+    pub(crate) fn check_own(&self) -> Result<(), Error> {
         match self {
-            Self::Block(block) => block.seal(arenas),
+            Self::Block(_) => Ok(()),
+            Self::Lease(lease) => lease.check_own(),
         }
     }
 
@@ -94,12 +104,19 @@ impl Memory {
     pub(crate) fn unseal(&mut self, arenas: &PerKind<Arena>) -> Result<(), Error> {
         match self {
             Self::Block(block) => block.unseal(arenas),
+            Self::Lease(lease) => lease.unseal(arenas),
         }
     }
 
     /// Makes the caches agree with what was written to the code. It is sealed.
     pub(crate) fn make_code_coherent(&self, arenas: &PerKind<Arena>) {
-        let code = arenas[SectionKind::Code].reached();
+        match self {
+            Self::Block(_) => self.make_coherent(arenas[SectionKind::Code].reached()),
+            Self::Lease(lease) => lease.code(arenas).for_each(|span| self.make_coherent(span)),
+        }
+    }
+
+    fn make_coherent(&self, code: Span) {
         let (write, run) = (self.write_pointer(code), self.pointer(code));
         #[allow(unsafe_code)] // Cache maintenance by address.
         // SAFETY: both are addresses of the same span, mapped for as long as `self` lives, and readable once sealed.
@@ -112,6 +129,25 @@ impl Memory {
     pub(crate) fn enter_object(&mut self, arenas: &PerKind<Arena>, asked: usize) {
         match self {
             Self::Block(block) => block.enter_object(arenas, asked),
+            Self::Lease(lease) => lease.enter_object(asked),
         }
     }
+}
+
+/// Gives memory its final permissions. It all has one source.
+///
+/// # Errors
+///
+/// [`Error::System`]. Some permissions may have changed: [`Memory::unseal`] comes next, on all of it.
+pub(crate) fn seal<'a>(
+    all: impl Iterator<Item = (&'a mut Memory, &'a PerKind<Arena>)>,
+) -> Result<(), Error> {
+    let mut leases: SmallVec<[_; 4]> = SmallVec::new();
+    for (memory, arenas) in all {
+        match memory {
+            Memory::Block(block) => block.seal(arenas)?,
+            Memory::Lease(lease) => leases.push((&*lease, arenas)),
+        }
+    }
+    Lease::seal(leases.into_iter())
 }

@@ -12,7 +12,7 @@ use crate::id::{ReservationId, SectionId};
 use crate::image::{FinalizeError, Image};
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Arena, SectionRequest, Slots};
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::num::{Address, Span};
 use crate::{icache, unwind};
 
@@ -120,6 +120,7 @@ impl Reservation {
     /// [`Error::UnknownSection`].
     pub fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error> {
         let span = self.section(id)?.span;
+        self.content.memory.check_own()?;
         Ok(self.bytes_mut(span))
     }
 
@@ -131,7 +132,9 @@ impl Reservation {
     ///
     /// [`Error::UnknownSection`].
     pub fn write_pointer(&mut self, id: SectionId) -> Result<NonNull<u8>, Error> {
-        Ok(self.content.memory.write_pointer(self.section(id)?.span))
+        let span = self.section(id)?.span;
+        self.content.memory.check_own()?;
+        Ok(self.content.memory.write_pointer(span))
     }
 
     /// Where a section will be when its code runs: what relocations compute with.
@@ -175,7 +178,7 @@ impl Reservation {
     /// and what was written is still there.
     pub fn finalize(mut self) -> Result<Image, FinalizeError> {
         match publish(std::slice::from_mut(&mut self)) {
-            Ok(()) => Ok(Image::of(self.into_published())),
+            Ok(()) => Ok(Image::new(std::iter::once(self.into_published()))),
             Err(error) => {
                 let kept = self.unseal().is_ok().then_some(self);
                 Err(FinalizeError::new(error, kept))
@@ -242,7 +245,7 @@ impl Reservation {
         Published {
             id: self.id,
             memory,
-            sections: SmallVec::from_slice(&sections),
+            sections,
             tables,
         }
     }
@@ -256,12 +259,13 @@ pub(crate) fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
         return Ok(());
     }
     for reservation in reservations.iter_mut() {
+        reservation.content.memory.check_own()?;
         reservation.check_unwind_tables()?;
     }
-    for reservation in reservations.iter_mut() {
+    memory::seal(reservations.iter_mut().map(|reservation| {
         let content = &mut *reservation.content;
-        content.memory.seal(&content.arenas)?;
-    }
+        (&mut content.memory, &content.arenas)
+    }))?;
     for reservation in reservations.iter() {
         reservation
             .content
@@ -276,7 +280,7 @@ pub(crate) fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
 pub(crate) struct Published {
     pub(crate) id: ReservationId,
     pub(crate) memory: Memory,
-    pub(crate) sections: SmallVec<[Section; 4]>,
+    pub(crate) sections: SmallVec<[Section; 6]>,
     /// Unwind tables to register: where they are, and their records.
     pub(crate) tables: Vec<(Span, Vec<unwind::Record>)>,
 }

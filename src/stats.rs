@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::kind::PerKind;
+
 /// What the memory managers that share a source have in use. All sizes are in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -12,6 +14,11 @@ pub struct Stats {
     pub(crate) committed: usize,
     pub(crate) reserved: usize,
     pub(crate) mappings: usize,
+    pub(crate) retired: usize,
+    pub(crate) frozen: usize,
+    pub(crate) free: PerKind<usize>,
+    pub(crate) largest_free: PerKind<usize>,
+    pub(crate) bookkeeping: usize,
 }
 
 impl Stats {
@@ -45,9 +52,34 @@ impl Stats {
         self.reserved
     }
 
-    /// Committed and not asked for: padding, rounding, headroom in use.
+    /// Committed and not asked for: padding, rounding, headroom in use, and in a window what is free and kept.
     pub const fn wasted(&self) -> usize {
-        self.committed - self.asked
+        self.committed.saturating_sub(self.asked)
+    }
+
+    /// In a window: code that was dropped and waits until no core remembers it.
+    pub const fn retired(&self) -> usize {
+        self.retired
+    }
+
+    /// In a window: code and read-only data that was dropped and is not used again, since a child of `fork` may run it.
+    pub const fn frozen(&self) -> usize {
+        self.frozen
+    }
+
+    /// In a window: what it keeps on the heap to know all this, outside of the memory that it manages.
+    pub const fn bookkeeping(&self) -> usize {
+        self.bookkeeping
+    }
+
+    /// In a window: what can still be granted, by kind.
+    pub const fn free(&self) -> &PerKind<usize> {
+        &self.free
+    }
+
+    /// In a window: what can still be granted in one piece, by kind; at most a 64th more could.
+    pub const fn largest_free(&self) -> &PerKind<usize> {
+        &self.largest_free
     }
 
     /// Kernel mappings, counted as if none merged with a neighbour.

@@ -8,32 +8,10 @@
 #![allow(unsafe_code)] // Cache maintenance and barriers have no other form than assembly.
 
 use std::arch::asm;
-use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::ctr::CacheType;
-
-/// Registers the process for [`synchronize_cores`], once.
-///
-/// A child of `fork` inherits the registration (Linux copies it with the address space) as it inherits
-/// this flag; `execve` clears both.
-///
-/// # Errors
-///
-/// Where the kernel is older than 4.16 or a filter denies the call: without it no other core can be made
-/// to forget what it fetched, so no code can be published. A failure is not remembered, and tried again.
-pub(crate) fn prepare() -> io::Result<()> {
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
-    // The flag guards no memory, and registering twice does no harm.
-    if !REGISTERED.load(Ordering::Relaxed) {
-        membarrier(MembarrierCommand::RegisterPrivateExpeditedSyncCore)?;
-        REGISTERED.store(true, Ordering::Relaxed);
-    }
-    Ok(())
-}
+pub(crate) use super::membarrier::{interrupt_cores as synchronize_cores, register as prepare};
 
 /// Makes the instruction caches of all cores agree with the `len` bytes that were written at `write`
 /// and will run at `run`; the two are equal where there is one view.
@@ -58,15 +36,6 @@ pub(crate) unsafe fn make_coherent(write: *const u8, run: *const u8, len: usize)
     // Never skipped: it waits until the invalidation is done on all cores.
     data_barrier();
     instruction_barrier();
-}
-
-/// Interrupts every core that runs a thread of this process, so that it fetches again.
-///
-/// # Errors
-///
-/// `EPERM` without [`prepare`].
-pub(crate) fn synchronize_cores() -> io::Result<()> {
-    Ok(membarrier(MembarrierCommand::PrivateExpeditedSyncCore)?)
 }
 
 /// Read once: where Linux traps the register (errata, unequal cores) each read costs a kernel entry,

@@ -9,6 +9,9 @@
 //! 3. [`synchronize_cores`], once after all of them, before any thread learns the address: no core keeps
 //!    what it fetched earlier.
 //!
+//! Where an address is to serve a second time, a fourth comes in between: [`forget_freed_code`], once for all that was freed
+//! before, and [`prepare_reuse`] in advance.
+//!
 //! The law: after the three, a thread that reads the code's address from a `Release`-`Acquire` pair runs
 //! the new bytes. What must not enter: mapping and protection, and any choice of when to publish.
 //!
@@ -70,6 +73,28 @@ mod cpu;
 #[path = "stub.rs"]
 mod cpu;
 
+#[cfg(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    any(target_os = "linux", target_os = "android")
+))]
+mod membarrier;
+
+#[cfg_attr(
+    all(
+        target_arch = "x86_64",
+        any(target_os = "linux", target_os = "android")
+    ),
+    path = "reuse_x86_64_linux.rs"
+)]
+#[cfg_attr(
+    not(all(
+        target_arch = "x86_64",
+        any(target_os = "linux", target_os = "android")
+    )),
+    path = "reuse_none.rs"
+)]
+mod reuse;
+
 use std::io;
 
 pub(crate) use cpu::make_coherent;
@@ -94,6 +119,26 @@ pub(crate) fn prepare() -> io::Result<()> {
 pub(crate) fn synchronize_cores() -> io::Result<()> {
     fault::check()?;
     cpu::synchronize_cores()
+}
+
+/// What the kernel has to be told before the first code is freed. Cheap from the second time on.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn prepare_reuse() -> io::Result<()> {
+    fault::check()?;
+    reuse::prepare_reuse()
+}
+
+/// Makes every core forget code that was freed and that no thread runs any more, so that its address can serve again.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn forget_freed_code() -> io::Result<()> {
+    fault::check()?;
+    reuse::forget_freed_code()
 }
 
 #[cfg(test)]

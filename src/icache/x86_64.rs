@@ -24,8 +24,7 @@ pub(crate) unsafe fn make_coherent(_write: *const u8, _run: *const u8, _len: usi
 
 /// No core keeps stale instructions: see the head of this file.
 ///
-/// What remains is reuse. Where code is freed and its address serves again, some thread may have run
-/// what was there before: that is for whoever frees, and can be done once for many spans.
+/// What remains is reuse; see [`forget_freed_code`](super::forget_freed_code).
 pub(crate) fn synchronize_cores() -> io::Result<()> {
     Ok(())
 }

@@ -6,10 +6,12 @@
 mod arena;
 mod block;
 mod slots;
+mod window;
 
 pub(crate) use arena::Arena;
 pub(crate) use block::BlockPlan;
 pub(crate) use slots::Slots;
+pub(crate) use window::{GUARD, UNIT, WindowPlan};
 
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};

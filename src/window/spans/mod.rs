@@ -27,7 +27,7 @@ use self::nodes::{FIRST, FREE, Node, Nodes, ROOT, TAGS};
 use crate::num::{Align, Span};
 
 /// Bytes in the unit of every span. The numbers below count granules where they do not say bytes.
-const GRANULE: usize = 16;
+pub(crate) const GRANULE: usize = 16;
 
 /// A sub-window ends before this granule (4 GiB): a granule, a node or a bin then leaves room for tags in 32 bits, and a sum of
 /// two granules and an alignment that matters cannot overflow.
@@ -36,14 +36,13 @@ const GRANULES: u32 = 1 << 28;
 /// How many spans of a bin are looked at when only some of them are large enough.
 const LOOKS: usize = 4;
 
-/// A span that was handed out. It cannot be copied, so a double free cannot be written down.
+/// A span that was handed out, in 4 bytes. It cannot be copied, so a double free cannot be written down; it means nothing to
+/// another sub-window.
 #[derive(Debug)]
 #[must_use = "what is not given back stays in use"]
 pub(crate) struct Grant {
     /// Never [`ROOT`].
     node: NonZeroU32,
-    /// Tells a grant of another sub-window, most of the time.
-    start: u32,
 }
 
 /// The spans of one sub-window.
@@ -59,15 +58,21 @@ pub(crate) struct Spans {
     live: u32,
 }
 
-/// A free span below the frontier, as found.
+/// A free span, as it was when it was found.
 #[derive(Clone, Copy)]
-struct Hole {
+pub(crate) struct Hole {
+    /// [`ROOT`] for the tail.
     node: u32,
     start: u32,
     end: u32,
 }
 
 impl Hole {
+    /// Where it lies.
+    pub(crate) fn span(self) -> Span {
+        bytes(self.start, self.end)
+    }
+
     /// Where `size` granules begin that are aligned to `step` granules.
     fn fit(self, size: u32, step: u32) -> Option<u32> {
         let start = up(self.start, step);
@@ -122,8 +127,8 @@ impl Spans {
 
     /// Takes a span back. The result is the whole free span that it is now part of; at the top that is the tail, up to the end
     /// of the sub-window.
-    pub(crate) fn free(&mut self, grant: Grant) -> Span {
-        let own = grant.node.get();
+    pub(crate) fn free(&mut self, grant: Grant) -> Hole {
+        let mut own = grant.node.get();
         let node = self.used(&grant);
         let (mut below, mut above) = (node.below, node.above);
         let (mut start, mut end) = (node.start(), node.end());
@@ -151,6 +156,7 @@ impl Spans {
             self.nodes[below].above = ROOT;
             self.nodes[ROOT].below = below;
             self.nodes.remove(own);
+            own = ROOT;
             self.frontier = start;
             end = self.end;
         } else {
@@ -158,7 +164,27 @@ impl Spans {
             (node.below, node.above) = (below, above);
             self.enter_bin(own, end - start);
         }
-        bytes(start, end)
+        Hole {
+            node: own,
+            start,
+            end,
+        }
+    }
+
+    /// Takes `span`, whole granules, out of a free span that was just returned by [`free`](Self::free).
+    pub(crate) fn take(&mut self, hole: Hole, span: Span) -> Grant {
+        assert!(
+            hole.span().contains(span) && !span.is_empty(),
+            "{span:?} is not all of it in the free span {:?}",
+            hole.span()
+        );
+        let start = (span.start() / GRANULE) as u32;
+        let size = (span.size() / GRANULE) as u32;
+        if hole.node == ROOT {
+            let taken = self.advance(start, size);
+            return taken.expect("the tail reaches to the end of the sub-window");
+        }
+        self.cut(hole, start, size)
     }
 
     /// Where a grant lies: its size is what was asked for, rounded up to 16 bytes.
@@ -198,11 +224,7 @@ impl Spans {
     /// The node of a span in use.
     fn used(&self, grant: &Grant) -> Node {
         let node = self.nodes[grant.node.get()];
-        assert!(
-            node.lead == grant.start,
-            "a grant at granule {:#x} is none of this sub-window",
-            grant.start
-        );
+        assert!(!node.is_free(), "{grant:?} is of another sub-window");
         node
     }
 
@@ -274,7 +296,7 @@ impl Spans {
         self.granted += end - start;
         self.live += 1;
         let node = NonZeroU32::new(own).expect("the root is in no bin, and no new node");
-        Grant { node, start }
+        Grant { node }
     }
 
     /// A new node between two neighbours.

@@ -30,6 +30,15 @@ impl Node {
         self.lead & FREE != 0
     }
 
+    /// No span at all. It looks like a free one, so that nobody takes it for one in use.
+    fn unused(next: u32) -> Self {
+        Self {
+            above: next,
+            lead: FREE,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn start(self) -> u32 {
         debug_assert!(!self.is_free(), "a free span does not know its bounds");
         self.lead
@@ -112,7 +121,7 @@ impl Nodes {
         let is_empty = census.live == 0;
         self.room[chunk / 64] |= 1 << (chunk % 64);
         self.lowest = self.lowest.min(chunk / 64);
-        self[own].above = u32::from(unused);
+        self[own] = Node::unused(u32::from(unused));
         if is_empty {
             if self.spare.is_none() {
                 self.spare = Some(chunk as u32);
@@ -132,11 +141,7 @@ impl Nodes {
             self.census.push(Census::default());
             self.room.resize(chunk / 64 + 1, 0);
         }
-        let unused = (1..=CHUNK as u32).map(|above| Node {
-            above,
-            ..Node::default()
-        });
-        let nodes: Box<[Node]> = unused.collect();
+        let nodes: Box<[Node]> = (1..=CHUNK as u32).map(Node::unused).collect();
         self.chunks[chunk] = Some(nodes.try_into().ok().expect("as many as a chunk has"));
         self.census[chunk] = Census::default();
         self.room[chunk / 64] |= 1 << (chunk % 64);

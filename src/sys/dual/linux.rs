@@ -1,0 +1,331 @@
+//! Linux: a memory file, mapped twice.
+//!
+//! | view | where | permission | made through | inherited by `fork` |
+//! |---|---|---|---|---|
+//! | code, to run | in the window | `r-x` from birth | a read-only descriptor | yes |
+//! | read-only data | in the window | `r--` from birth | the same | yes |
+//! | read-write data | in the window | `rw-`, private | no file | copied |
+//! | code and read-only data, to write | anywhere else | `rw-` | the file | no |
+//!
+//! The kernel lets nobody make a shared mapping writable whose descriptor was not (`mprotect`: EACCES), for as long as it lives.
+//! All descriptors are closed when this is done: a child or a stray `/proc/self/fd` cannot open the file anew.
+//!
+//! None of it asks for a permission that a mapping did not have from birth. So it works under `PR_SET_MDWE`, under a seccomp
+//! filter like systemd's `MemoryDenyWriteExecute`, and at every `vm.memfd_noexec`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::{NonNull, null_mut};
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, ftruncate, memfd_create, open};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::process::{Resource, getrlimit};
+
+use super::super::{ForkMark, failed, fault, page_size, pages};
+use crate::error::Error;
+use crate::kind::SectionKind;
+use crate::layout::{GUARD, UNIT, WindowPlan};
+use crate::num::{Address, Span};
+
+/// See the head of this file. Spans count from the window's offset 0.
+#[derive(Debug)]
+pub(crate) struct DualView {
+    run: Mapping,
+    write: Mapping,
+    code: Span,
+    rodata: Span,
+    rwdata: Span,
+    mark: ForkMark,
+}
+
+// SAFETY: the mappings are bound to no thread.
+unsafe impl Send for DualView {}
+// SAFETY: through a shared reference only pointers are given out, and pages fetched or given back, which the kernel orders.
+unsafe impl Sync for DualView {}
+
+/// An address range of our own; unmapped when dropped.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by whoever made this value, and pointers into it are used only while its owner lives.
+        // A refusal leaves it mapped until the process ends.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
+    }
+}
+
+impl Drop for DualView {
+    fn drop(&mut self) {
+        if self.mark.is_inherited() {
+            // Nothing of ours is there in a child, so whatever is, is another's.
+            self.write.size = 0;
+        }
+    }
+}
+
+impl DualView {
+    /// Maps what `plan` says, executable pages with the protection bits of `executable` in addition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`]. Nothing is mapped then, and no descriptor open.
+    pub(crate) fn map(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
+        let code = plan.arenas[SectionKind::Code];
+        let rodata = plan.arenas[SectionKind::ReadOnlyData];
+        let rwdata = plan.arenas[SectionKind::ReadWriteData];
+        let mark = ForkMark::new()?;
+
+        let file_size = code.size() + rodata.size();
+        let file = memory_file(file_size)?;
+        let write = map_file(&file, file_size)?;
+        let read_only = reopen_read_only(file.as_fd(), file_size)?;
+        drop(file);
+
+        let run = reserve(plan.size)?;
+        let read = ProtFlags::READ;
+        let execute = read | ProtFlags::EXEC;
+        let bits = ProtFlags::from_bits_retain(executable.unwrap_or(0));
+        run.fix(code, execute | bits, read_only.as_fd(), 0)?;
+        run.fix(rodata, read, read_only.as_fd(), code.size())?;
+        run.fix_private(rwdata)?;
+
+        let view = Self {
+            run,
+            write,
+            code,
+            rodata,
+            rwdata,
+            mark,
+        };
+        view.advise()?;
+        view.commit(view.first_page())?;
+        // SAFETY: nobody knows of the page yet.
+        unsafe { view.discard(view.first_page())? };
+        Ok(view)
+    }
+
+    fn first_page(&self) -> Span {
+        Span::sized(self.code.start(), page_size().bytes()).expect("a page of the code")
+    }
+
+    /// What the kernel is told once: a child gets no view to write code through, a core dump does not hold it twice, and a
+    /// byte in use does not cost a huge page.
+    fn advise(&self) -> Result<(), Error> {
+        let Mapping { start, size } = self.write;
+        for (advice, operation) in [
+            (Advice::LinuxDontFork, "madvise(MADV_DONTFORK)"),
+            (Advice::LinuxDontDump, "madvise(MADV_DONTDUMP)"),
+        ] {
+            fault::check()
+                // SAFETY: a mapping of our own, to which nothing was written yet.
+                .and_then(|()| Ok(unsafe { madvise(start.as_ptr().cast(), size, advice) }?))
+                .map_err(failed(operation, size))?;
+        }
+        // SAFETY: as above.
+        unsafe { pages::avoid_huge_pages(start, size) };
+        for span in [self.code, self.rodata, self.rwdata] {
+            // SAFETY: as above.
+            unsafe { pages::avoid_huge_pages(self.pointer(span), span.size()) };
+        }
+        Ok(())
+    }
+
+    /// Where the window's offset 0 runs.
+    pub(crate) fn address(&self) -> Address {
+        Address::new(self.run.start.as_ptr() as u64)
+    }
+
+    /// Whether this process has it by `fork` only, and so nothing to write through.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.mark.is_inherited()
+    }
+
+    /// Where to run or to read `span`.
+    pub(crate) fn pointer(&self, span: Span) -> NonNull<u8> {
+        self.run.pointer(span)
+    }
+
+    /// Where to write `span`, which lies in one sub-window.
+    pub(crate) fn write_pointer(&self, span: Span) -> NonNull<u8> {
+        let Some(offset) = self.offset_in_file(span) else {
+            return self.run.pointer(span);
+        };
+        let in_file = Span::sized(offset, span.size()).expect("inside the file");
+        self.write.pointer(in_file)
+    }
+
+    /// `None` for read-write data, which is in no file.
+    fn offset_in_file(&self, span: Span) -> Option<usize> {
+        if self.code.contains(span) {
+            Some(span.start() - self.code.start())
+        } else if self.rodata.contains(span) {
+            Some(self.code.size() + span.start() - self.rodata.start())
+        } else {
+            assert!(
+                self.rwdata.contains(span),
+                "{span:?} is in no sub-window of {:?}, {:?}, {:?}",
+                self.code,
+                self.rodata,
+                self.rwdata
+            );
+            None
+        }
+    }
+
+    /// Fetches the memory of whole pages of one sub-window, so that writing them cannot raise SIGBUS.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`]: there is no memory, or the kernel is older than 5.14.
+    pub(crate) fn commit(&self, pages: Span) -> Result<(), Error> {
+        let start = self.write_pointer(pages).as_ptr().cast();
+        let operation = "madvise(MADV_POPULATE_WRITE)";
+        fault::check()
+            // SAFETY: whole pages of the writable view; what is written on them stays.
+            .and_then(|()| Ok(unsafe { madvise(start, pages.size(), Advice::LinuxPopulateWrite) }?))
+            .map_err(failed(operation, pages.size()))
+    }
+
+    /// Gives the memory of whole pages of one sub-window back. They read as zero from then on.
+    ///
+    /// # Safety
+    ///
+    /// Nobody needs what is on them any more, in any process that has inherited it.
+    pub(crate) unsafe fn discard(&self, pages: Span) -> Result<(), Error> {
+        let start = self.write_pointer(pages).as_ptr().cast();
+        let (advice, operation) = match self.offset_in_file(pages) {
+            Some(_) => (Advice::LinuxRemove, "madvise(MADV_REMOVE)"),
+            None => (Advice::LinuxDontNeed, "madvise(MADV_DONTNEED)"),
+        };
+        fault::check()
+            // SAFETY: whole pages of our own, that nobody needs by this function's contract.
+            .and_then(|()| Ok(unsafe { madvise(start, pages.size(), advice) }?))
+            .map_err(failed(operation, pages.size()))
+    }
+}
+
+impl Mapping {
+    fn pointer(&self, span: Span) -> NonNull<u8> {
+        let all = Span::sized(0, self.size).expect("a mapping's size is a number");
+        assert!(all.contains(span), "{span:?} is outside of {all:?}");
+        // SAFETY: inside the mapping.
+        unsafe { self.start.add(span.start()) }
+    }
+
+    /// Maps a part of a file over a part of this reservation.
+    fn fix(
+        &self,
+        span: Span,
+        permission: ProtFlags,
+        file: BorrowedFd<'_>,
+        offset: usize,
+    ) -> Result<(), Error> {
+        let start = self.pointer(span).as_ptr().cast();
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        fault::check()
+            .and_then(|()| {
+                // SAFETY: replaces a part of our own reservation, in which nothing is.
+                unsafe { mmap(start, span.size(), permission, flags, file, offset as u64) }?;
+                Ok(())
+            })
+            .map_err(failed("mmap of a view", span.size()))
+    }
+
+    /// Maps private memory over a part of this reservation.
+    fn fix_private(&self, span: Span) -> Result<(), Error> {
+        let start = self.pointer(span).as_ptr().cast();
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        let permission = ProtFlags::READ | ProtFlags::WRITE;
+        fault::check()
+            .and_then(|()| {
+                // SAFETY: replaces a part of our own reservation, in which nothing is.
+                unsafe { mmap_anonymous(start, span.size(), permission, flags) }?;
+                Ok(())
+            })
+            .map_err(failed("mmap of data", span.size()))
+    }
+}
+
+/// A file of `size` bytes in memory. First as one that can never be executed as a program, which `vm.memfd_noexec=2` insists on
+/// and kernels before 6.3 do not know; that setting has no say in mapping it. Last as one that asks for the opposite, for
+/// filters that let nothing else pass.
+fn memory_file(size: usize) -> Result<OwnedFd, Error> {
+    // Beyond the limit `ftruncate` would raise SIGXFSZ, which ends the process.
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    if size as u64 > limit {
+        return Err(failed("ftruncate", size)(io::Error::from(Errno::FBIG)));
+    }
+    let ladder = [
+        MemfdFlags::NOEXEC_SEAL,
+        MemfdFlags::empty(),
+        MemfdFlags::EXEC,
+    ];
+    let mut made = Err(io::Error::from(Errno::INVAL));
+    for flags in ladder {
+        made = fault::check()
+            .and_then(|()| Ok(memfd_create("nearcode", flags | MemfdFlags::CLOEXEC)?));
+        if made.is_ok() {
+            break;
+        }
+    }
+    let file = made.map_err(failed("memfd_create", size))?;
+    fault::check()
+        .and_then(|()| Ok(ftruncate(&file, size as u64)?))
+        .map_err(failed("ftruncate", size))?;
+    Ok(file)
+}
+
+/// The view to write through, wherever the system places it.
+fn map_file(file: &OwnedFd, size: usize) -> Result<Mapping, Error> {
+    let permission = ProtFlags::READ | ProtFlags::WRITE;
+    let start = fault::check()
+        // SAFETY: a new mapping takes nothing from anybody.
+        .and_then(|()| {
+            Ok(unsafe { mmap(null_mut(), size, permission, MapFlags::SHARED, file, 0) }?)
+        })
+        .map_err(failed("mmap of a view", size))?;
+    let start = NonNull::new(start.cast()).expect("a mapping is not at address zero");
+    Ok(Mapping { start, size })
+}
+
+/// The same file through a descriptor that cannot write. Needs `/proc`.
+fn reopen_read_only(file: BorrowedFd<'_>, size: usize) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fault::check()
+        .and_then(|()| Ok(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+        .map_err(failed("open of /proc/self/fd", size))
+}
+
+/// Addresses without memory, such that offset [`GUARD`] is aligned to a unit.
+fn reserve(size: usize) -> Result<Mapping, Error> {
+    let slack = UNIT.bytes() - page_size().bytes();
+    let length = size + slack;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let start = fault::check()
+        // SAFETY: a new mapping takes nothing from anybody.
+        .and_then(|()| {
+            Ok(unsafe { mmap_anonymous(null_mut(), length, ProtFlags::empty(), flags) }?)
+        })
+        .map_err(failed("mmap", length))?;
+    let start = NonNull::new(start.cast::<u8>()).expect("a mapping is not at address zero");
+    let first = start.as_ptr() as usize + GUARD;
+    let skip = UNIT
+        .up(first)
+        .expect("far from the end of the address space")
+        - first;
+    // SAFETY: `skip` is at most the slack.
+    let kept = unsafe { start.add(skip) };
+    // SAFETY: with `size` bytes more it still is inside.
+    let behind = unsafe { kept.add(size) };
+    // What is left over at the ends goes back. A refusal leaves it reserved, which costs nothing.
+    for (start, size) in [(start, skip), (behind, slack - skip)] {
+        // SAFETY: pages of the mapping outside of what is kept, in which nothing is.
+        let _ = unsafe { munmap(start.as_ptr().cast(), size) };
+    }
+    Ok(Mapping { start: kept, size })
+}

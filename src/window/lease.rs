@@ -1,0 +1,212 @@
+//! What one reservation, and the image that it becomes, has of a window.
+
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::shared::Shared;
+use super::spans::Grant;
+use crate::error::Error;
+use crate::kind::{PerKind, SectionKind};
+use crate::layout::{Arena, Extent, SectionRequest};
+use crate::num::{Address, Span};
+
+/// Spans of a window, given back when dropped. There is one for each object of a million: it is small.
+///
+/// Spans in its methods count from the window's offset 0.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    window: Arc<Shared>,
+    /// What was planned.
+    grants: PerKind<Option<Grant>>,
+    /// What was asked for beyond the plan. Mostly nothing.
+    beyond: Option<Box<Vec<Beyond>>>,
+    /// Bytes of sections, or while it is filled, those announced. Fits, as a window does.
+    asked: u32,
+    /// How many forks there were when it was published.
+    forks: u32,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+struct Beyond {
+    kind: SectionKind,
+    grant: Grant,
+    span: Span,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Filling,
+    Published,
+}
+
+/// The arenas of the reservation that a lease belongs to.
+type Arenas = PerKind<Arena>;
+
+impl Lease {
+    pub(super) fn new(
+        window: Arc<Shared>,
+        grants: PerKind<Option<Grant>>,
+        announced: usize,
+    ) -> Self {
+        Self {
+            window,
+            grants,
+            beyond: None,
+            asked: announced as u32,
+            forks: 0,
+            phase: Phase::Filling,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::InheritedWindow`] in a child of `fork`.
+    pub(crate) fn check_own(&self) -> Result<(), Error> {
+        self.window.check_own()
+    }
+
+    /// The address of the window's offset 0.
+    pub(crate) fn address(&self) -> Address {
+        self.window.backing.address()
+    }
+
+    /// Where to run or to read `span`.
+    pub(crate) fn pointer(&self, span: Span) -> NonNull<u8> {
+        self.window.backing.pointer(span)
+    }
+
+    /// Where to write `span`.
+    pub(crate) fn write_pointer(&self, span: Span) -> NonNull<u8> {
+        self.window.backing.write_pointer(span)
+    }
+
+    /// The kind of what lies at an offset.
+    pub(crate) fn kind_at(&self, offset: usize) -> SectionKind {
+        self.window.plan.kind_at(offset)
+    }
+
+    /// The bytes of `span`, to write.
+    ///
+    /// # Safety
+    ///
+    /// `span` is this lease's, which is not sealed.
+    #[allow(unsafe_code)] // Lends the memory out.
+    pub(crate) unsafe fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
+        let start = self.write_pointer(span).as_ptr();
+        // SAFETY: a lease's spans have memory that was initialized when they were granted, are writable until it is sealed
+        // and nobody else's; they are borrowed from `self` mutably, so that no other reference to them exists.
+        unsafe { std::slice::from_raw_parts_mut(start, span.size()) }
+    }
+
+    /// A place for a section: the announced one, or what is left over of its kind, or else a span of its own. See
+    /// [`Memory::place`](crate::memory::Memory::place).
+    pub(crate) fn place(
+        &mut self,
+        arena: &mut Arena,
+        announced: Option<Span>,
+        request: &SectionRequest<'_>,
+        size: usize,
+    ) -> Result<Span, Error> {
+        self.window.check_own()?;
+        if let Some(place) = announced {
+            return Ok(arena.announced(place));
+        }
+        let origin = self.address().get() as usize;
+        if let Ok(left_over) = arena.beyond_the_plan(size, request.align(), origin) {
+            return Ok(left_over);
+        }
+        // Of no bytes, but nowhere in the arena aligned like this: at the start of its sub-window.
+        let extent = Extent::new(size.max(1), request.align());
+        let (grant, span) = self.window.grant(request.kind(), extent)?;
+        let own = Beyond {
+            kind: request.kind(),
+            grant,
+            span,
+        };
+        self.beyond.get_or_insert_default().push(own);
+        Ok(Span::sized(span.start(), size).expect("smaller than its span"))
+    }
+
+    /// Every span that it has.
+    fn spans(&self, arenas: &Arenas) -> Vec<(SectionKind, Span)> {
+        let planned = arenas.iter().map(|(kind, arena)| (kind, arena.span()));
+        let beyond = self.beyond.iter().flat_map(|all| all.iter());
+        planned
+            .chain(beyond.map(|one| (one.kind, one.span)))
+            .collect()
+    }
+
+    /// Gives all spans of leases of one window their final permissions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`], [`Error::InheritedWindow`]. Some permissions may have changed.
+    pub(crate) fn seal<'a>(
+        leases: impl Iterator<Item = (&'a Self, &'a Arenas)>,
+    ) -> Result<(), Error> {
+        let mut window = None;
+        let mut spans = Vec::new();
+        for (lease, arenas) in leases {
+            if lease.window.seals() {
+                spans.extend(lease.spans(arenas));
+            }
+            window = Some(&lease.window);
+        }
+        window.map_or(Ok(()), |window| window.seal(spans))
+    }
+
+    /// Makes all of it writable again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub(crate) fn unseal(&self, arenas: &Arenas) -> Result<(), Error> {
+        self.window.unseal(&self.spans(arenas))
+    }
+
+    /// Every span of code, to make the caches agree with it.
+    pub(crate) fn code<'a>(&'a self, arenas: &'a Arenas) -> impl Iterator<Item = Span> + 'a {
+        let beyond = self.beyond.iter().flat_map(|all| all.iter());
+        let beyond = beyond.filter(|one| one.kind == SectionKind::Code);
+        let planned = arenas[SectionKind::Code].reached();
+        std::iter::once(planned).chain(beyond.map(|one| one.span))
+    }
+
+    /// Enters into the books that it is an object now, with `asked` bytes in its sections.
+    pub(crate) fn enter_object(&mut self, asked: usize) {
+        self.forks = self.window.enter_object(self.asked as usize, asked);
+        self.asked = asked as u32;
+        self.phase = Phase::Published;
+    }
+
+    /// How many forks there were when it was published; `None` before that.
+    pub(super) fn forks(&self) -> Option<u32> {
+        (self.phase == Phase::Published).then_some(self.forks)
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.asked as usize
+    }
+
+    pub(super) fn take_grants(&mut self) -> SmallVec<[(SectionKind, Grant); 3]> {
+        let planned = mem::take(&mut self.grants).into_iter();
+        let mut grants: SmallVec<_> = planned
+            .filter_map(|(kind, grant)| Some((kind, grant?)))
+            .collect();
+        if let Some(beyond) = self.beyond.take() {
+            grants.extend(beyond.into_iter().map(|one| (one.kind, one.grant)));
+        }
+        grants
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let window = Arc::clone(&self.window);
+        window.release(self);
+    }
+}

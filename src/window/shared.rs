@@ -1,0 +1,569 @@
+//! What all clones of a window share: its memory, and under one lock who has which of it.
+//!
+//! Law: the lock is held for numbers only. Bytes are written and the system is asked for pages without it, on spans that are
+//! somebody's.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::backing::Backing;
+use super::lease::Lease;
+use super::options::{AfterFork, Capabilities, WindowOptions, Writing};
+use super::spans::{GRANULE, Grant};
+use super::sub_window::{Returning, SubWindow, Taken};
+use crate::error::Error;
+use crate::kind::{PerKind, SectionKind};
+use crate::layout::{Extent, UNIT, WindowPlan};
+use crate::num::{Align, Span};
+use crate::stats::Stats;
+use crate::sys;
+use crate::{icache, trap};
+
+/// Freed code waits for a barrier, so that one serves for many: until there are this many spans, or this many bytes.
+const RETIRED: usize = 128;
+const RETIRED_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) backing: Backing,
+    pub(super) plan: WindowPlan,
+    pub(super) capabilities: Capabilities,
+    after_fork: AfterFork,
+    /// Sizes and alignments of spans are multiples of it: a granule, or a page.
+    grain: Align,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    sub_windows: PerKind<SubWindow>,
+    /// Freed code that some core may still remember.
+    retired: Vec<Grant>,
+    books: Books,
+}
+
+/// What is in use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Books {
+    in_flight: usize,
+    objects: usize,
+    asked: usize,
+    granted: usize,
+    frozen: usize,
+    retired: usize,
+}
+
+impl Shared {
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`], [`Error::System`], [`Error::Barrier`].
+    pub(super) fn map(options: &WindowOptions) -> Result<Self, Error> {
+        icache::prepare().map_err(|source| Error::Barrier { source })?;
+        icache::prepare_reuse().map_err(|source| Error::Barrier { source })?;
+        if options.after_fork == AfterFork::Freeze {
+            let size = options.size;
+            sys::count_forks().map_err(|source| Error::System {
+                operation: "pthread_atfork",
+                size,
+                source,
+            })?;
+        }
+        match options.writing {
+            Some(writing) => Self::halving(options, writing),
+            None => Self::halving(options, Writing::TwoAddresses).or_else(|refused| {
+                tracing::warn!(%refused, "no window at two addresses, so one at the same address");
+                Self::halving(options, Writing::SameAddress)
+            }),
+        }
+    }
+
+    /// Tries the size that is asked for, and half of it, down to the floor.
+    fn halving(options: &WindowOptions, writing: Writing) -> Result<Self, Error> {
+        let mut asked = *options;
+        loop {
+            let refused = match Self::map_exactly(&asked, writing) {
+                Err(error @ Error::System { .. }) => error,
+                other => return other,
+            };
+            asked.size /= 2;
+            asked.code /= 2;
+            if asked.size < options.floor || WindowPlan::new(asked.size, asked.code).is_none() {
+                return Err(refused);
+            }
+            tracing::warn!(%refused, size = asked.size, "a smaller window is tried");
+        }
+    }
+
+    fn map_exactly(options: &WindowOptions, writing: Writing) -> Result<Self, Error> {
+        let too_small = Error::WindowTooSmall { size: options.size };
+        let plan = WindowPlan::new(options.size, options.code).ok_or(too_small)?;
+        let backing = Backing::map(&plan, writing, options.branch_protection)?;
+        let page = sys::page_size();
+        let capabilities = Capabilities {
+            writing,
+            size: plan.size,
+            sizes: plan.arenas.map(Span::size),
+            branch_protection: options.branch_protection,
+            returns_pages: sys::RETURNS_PAGES,
+        };
+        let sub_windows = plan.arenas.map(|arena| SubWindow::new(arena.size(), page));
+        tracing::debug!(address = %backing.address(), ?writing, size = plan.size, "window");
+        Ok(Self {
+            backing,
+            plan,
+            capabilities,
+            after_fork: options.after_fork,
+            grain: match writing {
+                Writing::TwoAddresses => Align::new(GRANULE)?,
+                Writing::SameAddress => page.align(),
+            },
+            state: Mutex::new(State {
+                sub_windows,
+                retired: Vec::new(),
+                books: Books::default(),
+            }),
+        })
+    }
+
+    /// Whether finalizing changes permissions.
+    pub(super) fn seals(&self) -> bool {
+        self.backing.writing() == Writing::SameAddress
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::InheritedWindow`] in a child of `fork`.
+    pub(super) fn check_own(&self) -> Result<(), Error> {
+        if self.backing.is_inherited() {
+            return Err(Error::InheritedWindow);
+        }
+        Ok(())
+    }
+
+    /// Spans for `extents`, each zero or filled with traps, and writable. `asked` bytes of them were asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`], [`Error::System`], [`Error::Barrier`],
+    /// [`Error::InheritedWindow`]. Nothing changed.
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        extents: &PerKind<Extent>,
+    ) -> Result<(Lease, PerKind<Span>), Error> {
+        self.check_own()?;
+        let mut taken = self.take_or_reclaim(extents)?;
+        let mut asked = 0;
+        for (kind, extent) in extents.iter() {
+            asked += extent.size();
+            let ready = taken[kind]
+                .as_mut()
+                .map_or(Ok(()), |taken| self.make_ready(kind, taken));
+            if let Err(error) = ready {
+                self.lock().put_back(taken);
+                return Err(error);
+            }
+        }
+        let mut spans = self.plan.arenas.map(|arena| Span::empty(arena.start()));
+        let mut granted = 0;
+        for kind in SectionKind::ALL {
+            if let Some(taken) = &taken[kind] {
+                spans[kind] = self.in_window(kind, taken.span);
+                granted += taken.span.size();
+                self.clear(kind, spans[kind]);
+            }
+        }
+        let mut state = self.lock();
+        state.books.in_flight += 1;
+        state.books.asked += asked;
+        state.books.granted += granted;
+        drop(state);
+        let grants = taken.map(|taken| taken.map(|taken| taken.grant));
+        Ok((Lease::new(Arc::clone(self), grants, asked), spans))
+    }
+
+    /// A span for a section that was not announced.
+    ///
+    /// # Errors
+    ///
+    /// As [`lease`](Self::lease).
+    pub(super) fn grant(&self, kind: SectionKind, extent: Extent) -> Result<(Grant, Span), Error> {
+        self.check_own()?;
+        let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
+        extents[kind] = extent;
+        let mut all = self.take_or_reclaim(&extents)?;
+        let taken = all[kind].as_mut().expect("as it was asked for");
+        if let Err(error) = self.make_ready(kind, taken) {
+            self.lock().put_back(all);
+            return Err(error);
+        }
+        let taken = all[kind].take().expect("as above");
+        let span = self.in_window(kind, taken.span);
+        self.clear(kind, span);
+        self.lock().books.granted += taken.span.size();
+        Ok((taken.grant, span))
+    }
+
+    fn take_or_reclaim(&self, extents: &PerKind<Extent>) -> Result<PerKind<Option<Taken>>, Error> {
+        let full = match self.lock().take(extents, self.grain) {
+            Err(error @ Error::WindowExhausted { .. }) => error,
+            other => return other,
+        };
+        if !self.reclaim()? {
+            return Err(full);
+        }
+        self.lock().take(extents, self.grain)
+    }
+
+    /// Makes the pages of a span that was just taken writable.
+    fn make_ready(&self, kind: SectionKind, taken: &mut Taken) -> Result<(), Error> {
+        if taken.sealed && kind != SectionKind::ReadWriteData {
+            #[allow(unsafe_code)] // Changes permissions.
+            // SAFETY: the span is nobody else's, and in this way of writing whole pages.
+            unsafe {
+                self.backing.unseal(self.in_window(kind, taken.span))?;
+            }
+        }
+        let Some(missing) = taken.missing.take() else {
+            return Ok(());
+        };
+        let mut fetched = missing.ahead;
+        if fetched == missing.own || self.backing.commit(self.in_window(kind, fetched)).is_err() {
+            fetched = missing.own;
+            self.backing.commit(self.in_window(kind, fetched))?;
+        }
+        self.lock().sub_windows[kind].fetched(missing, fetched);
+        Ok(())
+    }
+
+    /// Leaves nothing behind of who had a span before: traps in code, zeros in data.
+    fn clear(&self, kind: SectionKind, span: Span) {
+        let start = self.backing.write_pointer(span);
+        #[allow(unsafe_code)] // Writes to memory that is in nobody's hands yet.
+        // SAFETY: the span was just taken, its pages have memory and are writable, and no other reference leads there.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), span.size()) };
+        match kind {
+            SectionKind::Code => trap::fill(bytes),
+            SectionKind::ReadOnlyData | SectionKind::ReadWriteData => bytes.fill(0),
+        }
+    }
+
+    /// A span of a sub-window, from the window's offset 0.
+    fn in_window(&self, kind: SectionKind, span: Span) -> Span {
+        let start = self.plan.arenas[kind].start() + span.start();
+        Span::sized(start, span.size()).expect("a sub-window lies in its window")
+    }
+
+    /// Gives the spans of leases their final permissions: one system call for each run of neighbours of one kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`], [`Error::InheritedWindow`]. Some permissions may have changed.
+    pub(super) fn seal(&self, mut spans: Vec<(SectionKind, Span)>) -> Result<(), Error> {
+        self.check_own()?;
+        if !self.seals() {
+            return Ok(());
+        }
+        spans.retain(|&(kind, span)| kind != SectionKind::ReadWriteData && !span.is_empty());
+        spans.sort();
+        spans.dedup_by(|(kind, span), (previous_kind, previous)| {
+            let joined = Span::new(previous.start(), span.end());
+            let is_next = kind == previous_kind && previous.end() == span.start();
+            if is_next {
+                *previous = joined.expect("in order");
+            }
+            is_next
+        });
+        let mut state = self.lock();
+        for &(kind, span) in &spans {
+            let span = self.in_sub_window(kind, span);
+            state.sub_windows[kind].seal(span);
+        }
+        drop(state);
+        // Code last, so that nothing is ever executable that is not also complete.
+        for (kind, span) in spans.into_iter().rev() {
+            #[allow(unsafe_code)] // Changes permissions.
+            // SAFETY: whole pages of leases whose owners gave up writing to them.
+            unsafe {
+                self.backing.seal(span, kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes spans of a lease writable again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub(super) fn unseal(&self, spans: &[(SectionKind, Span)]) -> Result<(), Error> {
+        for &(kind, span) in spans {
+            if kind != SectionKind::ReadWriteData && !span.is_empty() {
+                #[allow(unsafe_code)] // Changes permissions.
+                // SAFETY: whole pages of a lease that never became an object.
+                unsafe {
+                    self.backing.unseal(span)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A lease becomes an object whose sections have `asked` bytes, not those that were announced. Says how many forks
+    /// there were before.
+    pub(super) fn enter_object(&self, announced: usize, asked: usize) -> u32 {
+        let mut state = self.lock();
+        state.books.in_flight -= 1;
+        state.books.objects += 1;
+        state.books.asked = state.books.asked - announced + asked;
+        sys::forks()
+    }
+
+    /// Takes everything back that a lease has.
+    pub(super) fn release(&self, lease: &mut Lease) {
+        if self.backing.is_inherited() {
+            return; // The parent's. Its lock may be held for ever, and its writable view is not here.
+        }
+        let is_shared = !self.seals(); // What is private, a child has a copy of.
+        let may_run_in_child = lease.forks().is_some_and(|forks| forks != sys::forks());
+        let frozen = is_shared && may_run_in_child && self.after_fork == AfterFork::Freeze;
+        let grants = lease.take_grants();
+        let spans: SmallVec<[Span; 3]> = {
+            let state = self.lock();
+            let spans = grants
+                .iter()
+                .map(|(kind, grant)| state.sub_windows[*kind].span(grant));
+            spans.collect()
+        };
+        let mut lost: SmallVec<[(SectionKind, Span); 1]> = SmallVec::new();
+        for (&(kind, _), &span) in grants.iter().zip(&spans) {
+            if kind == SectionKind::Code && !frozen && self.disarm(self.in_window(kind, span)) {
+                lost.push((kind, span));
+            }
+        }
+        if lease.forks().is_none() {
+            self.settle(&grants, &spans);
+        }
+
+        let mut state = self.lock();
+        for (kind, span) in lost {
+            state.sub_windows[kind].lost(span);
+        }
+        match lease.forks() {
+            None => state.books.in_flight -= 1,
+            Some(_) => state.books.objects -= 1,
+        }
+        state.books.asked -= lease.asked();
+        let mut leaving = Leaving::new();
+        for ((kind, grant), span) in grants.into_iter().zip(spans) {
+            state.books.granted -= span.size();
+            match kind {
+                SectionKind::Code | SectionKind::ReadOnlyData if frozen => {
+                    state.books.frozen += span.size(); // And the grant is forgotten.
+                }
+                SectionKind::Code => {
+                    state.books.retired += span.size();
+                    state.retired.push(grant);
+                }
+                // A child has its own copy of variables.
+                _ => state.free(kind, grant, &mut leaving),
+            }
+        }
+        let full = state.retired.len() >= RETIRED || state.books.retired >= RETIRED_BYTES;
+        drop(state);
+        self.give_back(leaving);
+        if full {
+            if let Err(error) = self.reclaim() {
+                tracing::warn!(%error, "freed code cannot be used again yet");
+            }
+        }
+    }
+
+    /// Puts traps in the place of code that was dropped, or gives its pages back; then the result is true.
+    fn disarm(&self, span: Span) -> bool {
+        if self.seals() {
+            #[allow(unsafe_code)] // Gives pages back.
+            // SAFETY: whole pages of a lease that is gone.
+            let discarded = sys::RETURNS_PAGES && unsafe { self.backing.discard(span) }.is_ok();
+            if discarded {
+                return true;
+            }
+            #[allow(unsafe_code)] // Changes permissions.
+            // SAFETY: the same pages.
+            if let Err(error) = unsafe { self.backing.unseal(span) } {
+                tracing::warn!(%error, "code that was dropped stays executable");
+                return false;
+            }
+        }
+        self.clear(SectionKind::Code, span);
+        let (write, run) = (self.backing.write_pointer(span), self.backing.pointer(span));
+        #[allow(unsafe_code)] // Cache maintenance by address.
+        // SAFETY: two addresses of one span, which nobody else has; readable in every state.
+        unsafe {
+            icache::make_coherent(write.as_ptr(), run.as_ptr(), span.size());
+        }
+        false
+    }
+
+    /// Pages among sealed ones, made writable for what never became an object, get their permission back: neighbours then are
+    /// one mapping again.
+    fn settle(&self, grants: &[(SectionKind, Grant)], spans: &[Span]) {
+        if !self.seals() {
+            return;
+        }
+        for (&(kind, _), &span) in grants.iter().zip(spans) {
+            let sealed = self.lock().sub_windows[kind].is_sealed(span);
+            if sealed && kind != SectionKind::ReadWriteData {
+                #[allow(unsafe_code)] // Changes permissions.
+                // SAFETY: whole pages of a lease that is gone.
+                if let Err(error) = unsafe { self.backing.seal(self.in_window(kind, span), kind) } {
+                    tracing::warn!(%error, "pages that were dropped stay writable");
+                }
+            }
+        }
+    }
+
+    /// Makes freed code usable again. Says whether there was any.
+    fn reclaim(&self) -> Result<bool, Error> {
+        let (retired, bytes) = {
+            let mut state = self.lock();
+            let retired = std::mem::take(&mut state.retired);
+            (retired, state.books.retired)
+        };
+        if retired.is_empty() {
+            return Ok(false);
+        }
+        if let Err(source) = icache::forget_freed_code() {
+            self.lock().retired.extend(retired);
+            return Err(Error::Barrier { source });
+        }
+        let mut leaving = Leaving::new();
+        let mut state = self.lock();
+        state.books.retired -= bytes;
+        for grant in retired {
+            state.free(SectionKind::Code, grant, &mut leaving);
+        }
+        drop(state);
+        self.give_back(leaving);
+        Ok(true)
+    }
+
+    /// Gives pages back to the system.
+    fn give_back(&self, leaving: Leaving) {
+        for (kind, returning) in leaving {
+            #[allow(unsafe_code)] // Gives pages back.
+            // SAFETY: nobody has a byte on them: their spans were freed, and are held back meanwhile.
+            let went = unsafe { self.backing.discard(self.in_window(kind, returning.pages)) };
+            if let Err(error) = &went {
+                tracing::debug!(%error, "free pages stay");
+            }
+            self.lock().sub_windows[kind].returned(returning, went.is_ok());
+        }
+    }
+
+    /// All of it, at one moment. Zero in a child, whose books they are not.
+    pub(super) fn stats(&self) -> Stats {
+        if self.backing.is_inherited() {
+            return Stats::default();
+        }
+        let state = self.lock();
+        let (books, sub_windows) = (&state.books, &state.sub_windows);
+        Stats {
+            in_flight: books.in_flight,
+            objects: books.objects,
+            asked: books.asked,
+            granted: books.granted,
+            committed: sub_windows.iter().map(|(_, sub)| sub.committed()).sum(),
+            reserved: self.plan.size,
+            mappings: self.backing.mappings(),
+            retired: books.retired,
+            frozen: books.frozen,
+            free: each(sub_windows, SubWindow::free_bytes),
+            largest_free: each(sub_windows, SubWindow::largest_free),
+            bookkeeping: sub_windows.iter().map(|(_, sub)| sub.bookkeeping()).sum(),
+        }
+    }
+
+    fn in_sub_window(&self, kind: SectionKind, span: Span) -> Span {
+        let start = span.start() - self.plan.arenas[kind].start();
+        Span::sized(start, span.size()).expect("a sub-window lies in its window")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics between two numbers that belong together, except on a broken law, which a test would have to show.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pages on their way to the system. Mostly none.
+type Leaving = SmallVec<[(SectionKind, Returning); 1]>;
+
+impl State {
+    /// # Errors
+    ///
+    /// [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`]. Nothing changed.
+    fn take(
+        &mut self,
+        extents: &PerKind<Extent>,
+        grain: Align,
+    ) -> Result<PerKind<Option<Taken>>, Error> {
+        let mut all = PerKind::default();
+        for (kind, extent) in extents.iter().filter(|(_, extent)| extent.size() > 0) {
+            let taken = self.take_one(kind, extent, grain);
+            match taken {
+                Ok(taken) => all[kind] = Some(taken),
+                Err(error) => {
+                    self.put_back(all);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn take_one(
+        &mut self,
+        kind: SectionKind,
+        extent: &Extent,
+        grain: Align,
+    ) -> Result<Taken, Error> {
+        if extent.align() > UNIT {
+            return Err(Error::AlignmentTooLarge {
+                align: extent.align(),
+                limit: UNIT,
+            });
+        }
+        let sub_window = &mut self.sub_windows[kind];
+        let rounded = grain.up(extent.size());
+        let taken = rounded.and_then(|size| sub_window.take(size, extent.align().max(grain)));
+        taken.ok_or_else(|| Error::WindowExhausted {
+            kind,
+            requested: extent.size(),
+            align: extent.align(),
+            largest_free: sub_window.largest_free(),
+        })
+    }
+
+    /// Undoes [`take`](Self::take). Nothing was written to the spans.
+    fn put_back(&mut self, taken: PerKind<Option<Taken>>) {
+        for (kind, taken) in taken.into_iter().rev() {
+            if let Some(taken) = taken {
+                self.sub_windows[kind].cancel(taken.grant);
+            }
+        }
+    }
+
+    fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
+        let returning = self.sub_windows[kind].free(grant);
+        leaving.extend(returning.map(|returning| (kind, returning)));
+    }
+}
+
+fn each(sub_windows: &PerKind<SubWindow>, of: impl Fn(&SubWindow) -> usize) -> PerKind<usize> {
+    let of = |kind| of(&sub_windows[kind]);
+    PerKind::new(
+        of(SectionKind::Code),
+        of(SectionKind::ReadOnlyData),
+        of(SectionKind::ReadWriteData),
+    )
+}

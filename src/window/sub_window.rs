@@ -1,0 +1,176 @@
+//! One kind's part of a window: which spans are whose, and which pages have memory. Offsets count from its start.
+
+use super::pages::Pages;
+use super::spans::{Grant, Spans};
+use crate::num::{Align, PageSize, Span};
+
+/// Free memory that is kept in any case, in bytes, and beyond it a part of what is in use: pages go back to the system where
+/// there is more, so that the same page is not given back and fetched again and again.
+const KEEP: usize = 1 << 20;
+const KEEP_OF_USED: usize = 8;
+
+/// Free memory in one piece that is worth a system call, in bytes.
+const WORTH_RETURNING: usize = 64 << 10;
+
+/// At most this much is fetched in advance, in bytes, and at most as much again as a part of what is there already.
+const AHEAD: usize = 256 << 10;
+const AHEAD_OF_USED: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct SubWindow {
+    spans: Spans,
+    pages: Pages,
+    size: usize,
+    /// Up to here pages have had their final permission at some time. Counts where permissions change only.
+    sealed: usize,
+    /// How often pages were given back.
+    returns: u32,
+}
+
+/// A span that was handed out, and what it takes to use it.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) grant: Grant,
+    pub(super) span: Span,
+    /// Pages to be fetched from the system first; `None` where all have memory.
+    pub(super) missing: Option<Missing>,
+    /// It may lie on pages that are not writable.
+    pub(super) sealed: bool,
+}
+
+/// Pages to be fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    /// Of the span itself.
+    pub(super) own: Span,
+    /// The same and what is fetched in advance.
+    pub(super) ahead: Span,
+    returns: u32,
+}
+
+/// Pages on their way back to the system. The grant keeps everybody else off.
+#[derive(Debug)]
+#[must_use = "they are nobody's until they are `returned`"]
+pub(super) struct Returning {
+    grant: Grant,
+    pub(super) pages: Span,
+}
+
+impl SubWindow {
+    pub(super) fn new(size: usize, page: PageSize) -> Self {
+        Self {
+            spans: Spans::new(size),
+            pages: Pages::new(page),
+            size,
+            sealed: 0,
+            returns: 0,
+        }
+    }
+
+    pub(super) fn take(&mut self, size: usize, align: Align) -> Option<Taken> {
+        let grant = self.spans.allocate(size, align)?;
+        let span = self.spans.span(&grant);
+        let sealed = span.start() < self.sealed;
+        let missing = (!self.pages.hold(span)).then(|| {
+            let own = self.pages.around(span);
+            let ahead = AHEAD.min(self.pages.bytes() / AHEAD_OF_USED);
+            let ahead = Span::sized(span.end(), if sealed { 0 } else { ahead });
+            let ahead = self
+                .pages
+                .around(ahead.expect("a window's size is a number"));
+            let end = ahead.end().clamp(own.end(), self.size.max(own.end()));
+            Missing {
+                own,
+                ahead: Span::new(own.start(), end).expect("not in front of its own"),
+                returns: self.returns,
+            }
+        });
+        Some(Taken {
+            grant,
+            span,
+            missing,
+            sealed,
+        })
+    }
+
+    /// The missing pages were fetched, those in advance as well or only the span's own.
+    pub(super) fn fetched(&mut self, missing: Missing, fetched: Span) {
+        // Pages that were fetched in advance may have gone back in between; those of the span are its own.
+        let safe = if self.returns == missing.returns {
+            fetched
+        } else {
+            missing.own
+        };
+        self.pages.set(safe);
+    }
+
+    pub(super) fn span(&self, grant: &Grant) -> Span {
+        self.spans.span(grant)
+    }
+
+    /// Pages of the span have their final permission, or are going to.
+    pub(super) fn seal(&mut self, span: Span) {
+        self.sealed = self.sealed.max(span.end());
+    }
+
+    /// Whether a span may lie on pages with a final permission.
+    pub(super) fn is_sealed(&self, span: Span) -> bool {
+        span.start() < self.sealed
+    }
+
+    /// The memory of whole pages, which the caller holds, went back.
+    pub(super) fn lost(&mut self, pages: Span) {
+        self.returns = self.returns.wrapping_add(1);
+        self.pages.clear(pages);
+    }
+
+    /// Takes a span back. Where that leaves much free memory in one piece, its pages are to go back to the system.
+    pub(super) fn free(&mut self, grant: Grant) -> Option<Returning> {
+        let hole = self.spans.free(grant);
+        let used = self.size - self.spans.free_bytes().min(self.size);
+        let idle = self.pages.bytes().saturating_sub(used);
+        if idle <= KEEP + used / KEEP_OF_USED {
+            return None;
+        }
+        let pages = self.pages.inside(hole.span());
+        if self.pages.bytes_in(pages) < WORTH_RETURNING {
+            return None;
+        }
+        self.returns = self.returns.wrapping_add(1);
+        Some(Returning {
+            grant: self.spans.take(hole, pages),
+            pages,
+        })
+    }
+
+    /// Takes a span back that nobody has used.
+    pub(super) fn cancel(&mut self, grant: Grant) {
+        self.spans.free(grant);
+    }
+
+    /// The pages went back, or the system kept them where they are.
+    pub(super) fn returned(&mut self, returning: Returning, went: bool) {
+        if went {
+            self.lost(returning.pages);
+        }
+        self.spans.free(returning.grant);
+    }
+
+    /// Bytes with memory.
+    pub(super) fn committed(&self) -> usize {
+        self.pages.bytes()
+    }
+
+    /// Bytes of the heap.
+    pub(super) fn bookkeeping(&self) -> usize {
+        self.spans.bookkeeping() + self.pages.bookkeeping()
+    }
+
+    pub(super) fn free_bytes(&self) -> usize {
+        self.spans.free_bytes()
+    }
+
+    pub(super) fn largest_free(&self) -> usize {
+        self.spans.largest_free()
+    }
+}
