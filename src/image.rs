@@ -361,12 +361,17 @@ impl Owner {
                 sections: SmallVec::from_slice(sections),
             })),
             Memory::Lease(lease) => {
-                let place = |section: &Section| Place {
-                    start: section.span.start() as u32,
-                    size: section.span.size() as u32,
-                };
-                let sections = sections.iter().map(place).collect();
-                Self::Lease { lease, sections }
+                let mut places = SmallVec::new();
+                for section in sections {
+                    places.push(Place {
+                        start: section.span.start() as u32,
+                        size: section.span.size() as u32,
+                    });
+                }
+                Self::Lease {
+                    lease,
+                    sections: places,
+                }
             }
         }
     }

@@ -193,12 +193,14 @@ impl Lease {
     }
 
     pub(super) fn take_grants(&mut self) -> SmallVec<[(SectionKind, Grant); 3]> {
-        let planned = mem::take(&mut self.grants).into_iter();
-        let mut grants: SmallVec<_> = planned
-            .filter_map(|(kind, grant)| Some((kind, grant?)))
-            .collect();
-        if let Some(beyond) = self.beyond.take() {
-            grants.extend(beyond.into_iter().map(|one| (one.kind, one.grant)));
+        let mut grants = SmallVec::new();
+        for (kind, grant) in mem::take(&mut self.grants) {
+            if let Some(grant) = grant {
+                grants.push((kind, grant));
+            }
+        }
+        for one in self.beyond.take().into_iter().flat_map(|all| *all) {
+            grants.push((one.kind, one.grant));
         }
         grants
     }

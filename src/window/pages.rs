@@ -52,11 +52,16 @@ impl Pages {
 
     /// Whether all pages around `span` have memory.
     pub(super) fn hold(&self, span: Span) -> bool {
-        let all = |mask: u64, word: u64| word & mask == mask;
-        self.masks(self.around(span)).all(|(index, mask)| {
-            let word = self.words.get(index);
-            word.is_some_and(|&word| all(mask, word))
-        })
+        let all = |(index, mask): (usize, u64)| {
+            let word: Option<&u64> = self.words.get(index);
+            word.is_some_and(|word| word & mask == mask)
+        };
+        let pages = self.around(span);
+        let first = pages.start() / self.page.bytes();
+        if pages.size() == self.page.bytes() {
+            return all((first / 64, 1 << (first % 64))); // Most spans.
+        }
+        self.masks(pages).all(all)
     }
 
     /// How many of `pages` have memory, in bytes.

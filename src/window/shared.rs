@@ -152,32 +152,19 @@ impl Shared {
         extents: &PerKind<Extent>,
     ) -> Result<(Lease, PerKind<Span>), Error> {
         self.check_own()?;
-        let mut taken = self.take_or_reclaim(extents)?;
-        let mut asked = 0;
-        for (kind, extent) in extents.iter() {
-            asked += extent.size();
-            let ready = taken[kind]
-                .as_mut()
-                .map_or(Ok(()), |taken| self.make_ready(kind, taken));
-            if let Err(error) = ready {
-                self.lock().put_back(taken);
-                return Err(error);
-            }
-        }
+        let asked = extents.iter().map(|(_, extent)| extent.size()).sum();
+        let taken = self.take(extents, |books, granted| {
+            books.in_flight += 1;
+            books.asked += asked;
+            books.granted += granted;
+        })?;
         let mut spans = self.plan.arenas.map(|arena| Span::empty(arena.start()));
-        let mut granted = 0;
-        for kind in SectionKind::ALL {
-            if let Some(taken) = &taken[kind] {
+        for (kind, taken) in taken.iter() {
+            if let Some(taken) = taken {
                 spans[kind] = self.in_window(kind, taken.span);
-                granted += taken.span.size();
                 self.clear(kind, spans[kind]);
             }
         }
-        let mut state = self.lock();
-        state.books.in_flight += 1;
-        state.books.asked += asked;
-        state.books.granted += granted;
-        drop(state);
         let grants = taken.map(|taken| taken.map(|taken| taken.grant));
         Ok((Lease::new(Arc::clone(self), grants, asked), spans))
     }
@@ -191,40 +178,69 @@ impl Shared {
         self.check_own()?;
         let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
         extents[kind] = extent;
-        let mut all = self.take_or_reclaim(&extents)?;
-        let taken = all[kind].as_mut().expect("as it was asked for");
-        if let Err(error) = self.make_ready(kind, taken) {
-            self.lock().put_back(all);
-            return Err(error);
-        }
-        let taken = all[kind].take().expect("as above");
+        let mut all = self.take(&extents, |books, granted| books.granted += granted)?;
+        let taken = all[kind].take().expect("as it was asked for");
         let span = self.in_window(kind, taken.span);
         self.clear(kind, span);
-        self.lock().books.granted += taken.span.size();
         Ok((taken.grant, span))
     }
 
-    fn take_or_reclaim(&self, extents: &PerKind<Extent>) -> Result<PerKind<Option<Taken>>, Error> {
-        let full = match self.lock().take(extents, self.grain) {
-            Err(error @ Error::WindowExhausted { .. }) => error,
-            other => return other,
-        };
-        if !self.reclaim()? {
-            return Err(full);
-        }
-        self.lock().take(extents, self.grain)
-    }
-
-    /// Makes the pages of a span that was just taken writable.
-    fn make_ready(&self, kind: SectionKind, taken: &mut Taken) -> Result<(), Error> {
-        if taken.sealed && kind != SectionKind::ReadWriteData {
-            #[allow(unsafe_code)] // Changes permissions.
-            // SAFETY: the span is nobody else's, and in this way of writing whole pages.
-            unsafe {
-                self.backing.unseal(self.in_window(kind, taken.span))?;
+    /// Takes a span for each kind and makes it writable; then enters into the books how many bytes that is.
+    fn take(
+        &self,
+        extents: &PerKind<Extent>,
+        enter: impl FnOnce(&mut Books, usize),
+    ) -> Result<PerKind<Option<Taken>>, Error> {
+        let mut state = self.lock();
+        let mut taken = state.take(extents, self.grain);
+        if let Err(Error::WindowExhausted { .. }) = taken {
+            drop(state);
+            let found_some = self.reclaim()?;
+            state = self.lock();
+            if found_some {
+                taken = state.take(extents, self.grain);
             }
         }
-        let Some(missing) = taken.missing.take() else {
+        let taken = taken?;
+        let mut spans: SmallVec<[(SectionKind, Span); 3]> = SmallVec::new();
+        let mut granted = 0;
+        let mut ready = true;
+        for (kind, taken) in taken.iter() {
+            if let Some(taken) = taken {
+                ready &= state.sub_windows[kind].is_ready(taken.span);
+                granted += taken.span.size();
+                spans.push((kind, taken.span));
+            }
+        }
+        if !ready {
+            drop(state);
+            let made_ready = spans
+                .iter()
+                .try_for_each(|&(kind, span)| self.make_ready(kind, span));
+            state = self.lock();
+            if let Err(error) = made_ready {
+                state.put_back(taken);
+                return Err(error);
+            }
+        }
+        enter(&mut state.books, granted);
+        Ok(taken)
+    }
+
+    /// Makes a span that was just taken writable.
+    fn make_ready(&self, kind: SectionKind, span: Span) -> Result<(), Error> {
+        let (sealed, missing) = {
+            let sub_window = &self.lock().sub_windows[kind];
+            (sub_window.is_sealed(span), sub_window.missing(span))
+        };
+        if sealed {
+            #[allow(unsafe_code)] // Changes permissions.
+            // SAFETY: the span is nobody else's, and where permissions change it is whole pages.
+            unsafe {
+                self.backing.unseal(self.in_window(kind, span))?;
+            }
+        }
+        let Some(missing) = missing else {
             return Ok(());
         };
         let mut fetched = missing.ahead;
@@ -328,13 +344,13 @@ impl Shared {
         let may_run_in_child = lease.forks().is_some_and(|forks| forks != sys::forks());
         let frozen = is_shared && may_run_in_child && self.after_fork == AfterFork::Freeze;
         let grants = lease.take_grants();
-        let spans: SmallVec<[Span; 3]> = {
+        let mut spans: SmallVec<[Span; 3]> = SmallVec::new();
+        {
             let state = self.lock();
-            let spans = grants
-                .iter()
-                .map(|(kind, grant)| state.sub_windows[*kind].span(grant));
-            spans.collect()
-        };
+            for (kind, grant) in &grants {
+                spans.push(state.sub_windows[*kind].span(grant));
+            }
+        }
         let mut lost: SmallVec<[(SectionKind, Span); 1]> = SmallVec::new();
         for (&(kind, _), &span) in grants.iter().zip(&spans) {
             if kind == SectionKind::Code && !frozen && self.disarm(self.in_window(kind, span)) {

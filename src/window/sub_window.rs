@@ -27,15 +27,11 @@ pub(super) struct SubWindow {
     returns: u32,
 }
 
-/// A span that was handed out, and what it takes to use it.
+/// A span that was handed out.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) grant: Grant,
     pub(super) span: Span,
-    /// Pages to be fetched from the system first; `None` where all have memory.
-    pub(super) missing: Option<Missing>,
-    /// It may lie on pages that are not writable.
-    pub(super) sealed: bool,
 }
 
 /// Pages to be fetched.
@@ -70,26 +66,31 @@ impl SubWindow {
     pub(super) fn take(&mut self, size: usize, align: Align) -> Option<Taken> {
         let grant = self.spans.allocate(size, align)?;
         let span = self.spans.span(&grant);
-        let sealed = span.start() < self.sealed;
-        let missing = (!self.pages.hold(span)).then(|| {
-            let own = self.pages.around(span);
-            let ahead = AHEAD.min(self.pages.bytes() / AHEAD_OF_USED);
-            let ahead = Span::sized(span.end(), if sealed { 0 } else { ahead });
-            let ahead = self
-                .pages
-                .around(ahead.expect("a window's size is a number"));
-            let end = ahead.end().clamp(own.end(), self.size.max(own.end()));
-            Missing {
-                own,
-                ahead: Span::new(own.start(), end).expect("not in front of its own"),
-                returns: self.returns,
-            }
-        });
-        Some(Taken {
-            grant,
-            span,
-            missing,
-            sealed,
+        Some(Taken { grant, span })
+    }
+
+    /// Whether a span can be written to as it is.
+    pub(super) fn is_ready(&self, span: Span) -> bool {
+        self.pages.hold(span) && !self.is_sealed(span)
+    }
+
+    /// What has to be fetched before a span can be written to; `None` where all of it has memory.
+    pub(super) fn missing(&self, span: Span) -> Option<Missing> {
+        if self.pages.hold(span) {
+            return None;
+        }
+        let own = self.pages.around(span);
+        // Pages behind a sealed one may not be writable.
+        let ahead = match self.is_sealed(span) {
+            true => 0,
+            false => AHEAD.min(self.pages.bytes() / AHEAD_OF_USED),
+        };
+        let end = Span::sized(own.end(), ahead).expect("a window's size is a number");
+        let end = self.pages.around(end).end().min(self.size);
+        Some(Missing {
+            own,
+            ahead: Span::new(own.start(), end.max(own.end())).expect("not in front of its own"),
+            returns: self.returns,
         })
     }
 
@@ -113,7 +114,7 @@ impl SubWindow {
         self.sealed = self.sealed.max(span.end());
     }
 
-    /// Whether a span may lie on pages with a final permission.
+    /// Whether a span may lie on pages with a final permission. Not so where permissions never change.
     pub(super) fn is_sealed(&self, span: Span) -> bool {
         span.start() < self.sealed
     }

@@ -7,6 +7,9 @@
 //! | read-write data | in the window | `rw-`, private | no file | copied |
 //! | code and read-only data, to write | anywhere else | `rw-` | the file | no |
 //!
+//! The file is as long as the window up to the end of the read-only data, so that an offset is the same in window, file and
+//! writable view.
+//!
 //! The kernel lets nobody make a shared mapping writable whose descriptor was not (`mprotect`: EACCES), for as long as it lives.
 //! All descriptors are closed when this is done: a child or a stray `/proc/self/fd` cannot open the file anew.
 //!
@@ -33,9 +36,7 @@ use crate::num::{Address, Span};
 pub(crate) struct DualView {
     run: Mapping,
     write: Mapping,
-    code: Span,
-    rodata: Span,
-    rwdata: Span,
+    plan: WindowPlan,
     mark: ForkMark,
 }
 
@@ -62,7 +63,7 @@ impl Drop for Mapping {
 impl Drop for DualView {
     fn drop(&mut self) {
         if self.mark.is_inherited() {
-            // Nothing of ours is there in a child, so whatever is, is another's.
+            // Nothing of ours is there in a child, so whatever is, is another's. A size of zero unmaps nothing.
             self.write.size = 0;
         }
     }
@@ -75,12 +76,8 @@ impl DualView {
     ///
     /// [`Error::System`]. Nothing is mapped then, and no descriptor open.
     pub(crate) fn map(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
-        let code = plan.arenas[SectionKind::Code];
-        let rodata = plan.arenas[SectionKind::ReadOnlyData];
-        let rwdata = plan.arenas[SectionKind::ReadWriteData];
         let mark = ForkMark::new()?;
-
-        let file_size = code.size() + rodata.size();
+        let file_size = plan.arenas[SectionKind::ReadOnlyData].end();
         let file = memory_file(file_size)?;
         let write = map_file(&file, file_size)?;
         let read_only = reopen_read_only(file.as_fd(), file_size)?;
@@ -88,18 +85,19 @@ impl DualView {
 
         let run = reserve(plan.size)?;
         let read = ProtFlags::READ;
-        let execute = read | ProtFlags::EXEC;
-        let bits = ProtFlags::from_bits_retain(executable.unwrap_or(0));
-        run.fix(code, execute | bits, read_only.as_fd(), 0)?;
-        run.fix(rodata, read, read_only.as_fd(), code.size())?;
-        run.fix_private(rwdata)?;
+        let execute = read | ProtFlags::EXEC | ProtFlags::from_bits_retain(executable.unwrap_or(0));
+        run.fix(plan.arenas[SectionKind::Code], execute, read_only.as_fd())?;
+        run.fix(
+            plan.arenas[SectionKind::ReadOnlyData],
+            read,
+            read_only.as_fd(),
+        )?;
+        run.fix_private(plan.arenas[SectionKind::ReadWriteData])?;
 
         let view = Self {
             run,
             write,
-            code,
-            rodata,
-            rwdata,
+            plan: plan.clone(),
             mark,
         };
         view.advise()?;
@@ -110,7 +108,8 @@ impl DualView {
     }
 
     fn first_page(&self) -> Span {
-        Span::sized(self.code.start(), page_size().bytes()).expect("a page of the code")
+        let code = self.plan.arenas[SectionKind::Code];
+        Span::sized(code.start(), page_size().bytes()).expect("a page of the code")
     }
 
     /// What the kernel is told once: a child gets no view to write code through, a core dump does not hold it twice, and a
@@ -128,7 +127,7 @@ impl DualView {
         }
         // SAFETY: as above.
         unsafe { pages::avoid_huge_pages(start, size) };
-        for span in [self.code, self.rodata, self.rwdata] {
+        for (_, &span) in self.plan.arenas.iter() {
             // SAFETY: as above.
             unsafe { pages::avoid_huge_pages(self.pointer(span), span.size()) };
         }
@@ -152,29 +151,16 @@ impl DualView {
 
     /// Where to write `span`, which lies in one sub-window.
     pub(crate) fn write_pointer(&self, span: Span) -> NonNull<u8> {
-        let Some(offset) = self.offset_in_file(span) else {
-            return self.run.pointer(span);
-        };
-        let in_file = Span::sized(offset, span.size()).expect("inside the file");
-        self.write.pointer(in_file)
+        if self.is_in_file(span) {
+            self.write.pointer(span)
+        } else {
+            self.run.pointer(span)
+        }
     }
 
-    /// `None` for read-write data, which is in no file.
-    fn offset_in_file(&self, span: Span) -> Option<usize> {
-        if self.code.contains(span) {
-            Some(span.start() - self.code.start())
-        } else if self.rodata.contains(span) {
-            Some(self.code.size() + span.start() - self.rodata.start())
-        } else {
-            assert!(
-                self.rwdata.contains(span),
-                "{span:?} is in no sub-window of {:?}, {:?}, {:?}",
-                self.code,
-                self.rodata,
-                self.rwdata
-            );
-            None
-        }
+    /// Code and read-only data are, read-write data is not.
+    fn is_in_file(&self, span: Span) -> bool {
+        span.end() <= self.write.size
     }
 
     /// Fetches the memory of whole pages of one sub-window, so that writing them cannot raise SIGBUS.
@@ -198,9 +184,10 @@ impl DualView {
     /// Nobody needs what is on them any more, in any process that has inherited it.
     pub(crate) unsafe fn discard(&self, pages: Span) -> Result<(), Error> {
         let start = self.write_pointer(pages).as_ptr().cast();
-        let (advice, operation) = match self.offset_in_file(pages) {
-            Some(_) => (Advice::LinuxRemove, "madvise(MADV_REMOVE)"),
-            None => (Advice::LinuxDontNeed, "madvise(MADV_DONTNEED)"),
+        let (advice, operation) = if self.is_in_file(pages) {
+            (Advice::LinuxRemove, "madvise(MADV_REMOVE)")
+        } else {
+            (Advice::LinuxDontNeed, "madvise(MADV_DONTNEED)")
         };
         fault::check()
             // SAFETY: whole pages of our own, that nobody needs by this function's contract.
@@ -211,26 +198,23 @@ impl DualView {
 
 impl Mapping {
     fn pointer(&self, span: Span) -> NonNull<u8> {
-        let all = Span::sized(0, self.size).expect("a mapping's size is a number");
-        assert!(all.contains(span), "{span:?} is outside of {all:?}");
+        assert!(
+            span.end() <= self.size,
+            "{span:?} is outside of {:#x} bytes",
+            self.size
+        );
         // SAFETY: inside the mapping.
         unsafe { self.start.add(span.start()) }
     }
 
-    /// Maps a part of a file over a part of this reservation.
-    fn fix(
-        &self,
-        span: Span,
-        permission: ProtFlags,
-        file: BorrowedFd<'_>,
-        offset: usize,
-    ) -> Result<(), Error> {
+    /// Maps a part of a file over the same part of this reservation.
+    fn fix(&self, span: Span, permission: ProtFlags, file: BorrowedFd<'_>) -> Result<(), Error> {
         let start = self.pointer(span).as_ptr().cast();
-        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        let (flags, offset) = (MapFlags::SHARED | MapFlags::FIXED, span.start() as u64);
         fault::check()
             .and_then(|()| {
                 // SAFETY: replaces a part of our own reservation, in which nothing is.
-                unsafe { mmap(start, span.size(), permission, flags, file, offset as u64) }?;
+                unsafe { mmap(start, span.size(), permission, flags, file, offset) }?;
                 Ok(())
             })
             .map_err(failed("mmap of a view", span.size()))

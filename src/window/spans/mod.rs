@@ -112,14 +112,12 @@ impl Spans {
         // Above 4 GiB only offset 0 is aligned, as it is at 4 GiB.
         let step = (align.bytes() / GRANULE).clamp(1, GRANULES as usize) as u32;
         let padded = size + step - 1;
-        let attempts = [
-            (bin_for(size), 1),
-            (bin_for(padded), 1),
-            (bin_of(size), LOOKS),
-            (bin_of(padded), LOOKS),
-        ];
-        let mut attempts = attempts.into_iter();
-        match attempts.find_map(|(bin, looks)| self.find(bin, looks, size, step)) {
+        // Without padding the second and the last attempt would be the first and the third again.
+        let found = (self.find(bin_for(size), 1, size, step))
+            .or_else(|| (step > 1).then(|| self.find(bin_for(padded), 1, size, step))?)
+            .or_else(|| self.find(bin_of(size), LOOKS, size, step))
+            .or_else(|| (step > 1).then(|| self.find(bin_of(padded), LOOKS, size, step))?);
+        match found {
             Some((hole, start)) => Some(self.cut(hole, start, size)),
             None => self.advance(up(self.frontier, step), size),
         }
