@@ -8,7 +8,7 @@ use crate::layout::{AllocationSpace, Arena, BlockPlan, SectionRequest};
 use crate::memory::Memory;
 use crate::num::{Address, PageSize, Span};
 use crate::reach::Reach;
-use crate::reservation::Reservation;
+use crate::reservation::{Content, Reservation};
 use crate::stats::{Account, Ledger, Stats};
 use crate::sys::{self, Block, Permission};
 use crate::{icache, trap};
@@ -49,7 +49,7 @@ impl DedicatedBlocks {
     ///
     /// [`Error::SizeOverflow`], [`Error::SpanTooLarge`], [`Error::System`], [`Error::Barrier`]. Nothing is mapped then.
     pub fn reserve(&self, space: &AllocationSpace<'_>) -> Result<Reservation, Error> {
-        let (slots, extents) = space.pack()?;
+        let (content, extents) = Content::plan(space)?;
         let page = sys::page_size();
         let plan = BlockPlan::new(&extents, &self.headroom, page, self.reach)?;
         icache::prepare().map_err(|source| Error::Barrier { source })?;
@@ -68,7 +68,8 @@ impl DedicatedBlocks {
             page,
             account: Account::open(&self.ledger, entry),
         };
-        Ok(Reservation::new(slots, plan.arenas, Memory::Block(memory)))
+        let memory = Memory::Block(Box::new(memory));
+        Ok(Reservation::new(content, plan.arenas, memory))
     }
 
     /// What all reservations from here and from clones, and the images made of them, have in use.

@@ -15,7 +15,7 @@ use crate::id::{ReservationId, SectionId};
 use crate::kind::SectionKind;
 use crate::memory::Memory;
 use crate::num::{Address, Span};
-use crate::reservation::{Published, Reservation, Section};
+use crate::reservation::{Reservation, Section};
 use crate::unwind::{Frames, Record};
 use crate::window::Lease;
 
@@ -37,7 +37,7 @@ enum Parts {
 /// One finalized reservation. Fields drop in their order: nobody unwinds through memory that is gone.
 struct Part {
     reservation: ReservationId,
-    _frames: Option<Box<Frames>>,
+    frames: Option<Box<Frames>>,
     owner: Owner,
 }
 
@@ -49,7 +49,10 @@ enum Owner {
         sections: SmallVec<[Place; 4]>,
     },
     /// A block of this crate's.
-    Block(Box<Own>),
+    Block {
+        block: Box<DedicatedBlock>,
+        sections: Box<[Section]>,
+    },
     /// A foreign memory manager.
     Foreign(Box<Foreign>),
 }
@@ -60,11 +63,6 @@ struct Place {
     /// From the window's offset 0, which is less than 2 GiB from its end.
     start: u32,
     size: u32,
-}
-
-struct Own {
-    memory: DedicatedBlock,
-    sections: SmallVec<[Section; 4]>,
 }
 
 struct Foreign {
@@ -154,14 +152,14 @@ impl Image {
         Self {
             parts: Parts::One(Part {
                 reservation,
-                _frames: None,
+                frames: None,
                 owner,
             }),
         }
     }
 
-    /// An image of reservations, in the order in which they were made.
-    pub(crate) fn new(published: impl ExactSizeIterator<Item = Published>) -> Self {
+    /// An image of reservations that were published, in the order in which they were made.
+    pub(crate) fn new(published: impl ExactSizeIterator<Item = Reservation>) -> Self {
         let mut parts = published.map(Part::new);
         Self {
             parts: match parts.len() {
@@ -285,21 +283,19 @@ impl fmt::Debug for Image {
 }
 
 impl Part {
-    fn new(published: Published) -> Self {
-        let Published {
-            id,
-            memory,
-            sections,
-            tables,
-        } = published;
-        let frames = (!tables.is_empty()).then(Box::<Frames>::default);
+    fn new(published: Reservation) -> Self {
+        let (reservation, mut memory, content) = published.into_parts();
+        let sections = &content.sections[..];
+        let asked = sections.iter().map(|section| section.footprint().size());
+        memory.enter_object(&content.arenas, asked.sum());
+        tracing::debug!(?reservation, "finalized");
         let mut part = Self {
-            reservation: id,
-            _frames: frames,
-            owner: Owner::new(memory, &sections),
+            reservation,
+            frames: None,
+            owner: Owner::new(memory, sections),
         };
-        for (table, records) in tables {
-            part.register(table, &records);
+        for (table, records) in &content.tables {
+            part.register(*table, records);
         }
         part
     }
@@ -307,13 +303,13 @@ impl Part {
     fn register(&mut self, table: Span, records: &[Record]) {
         let start = match &self.owner {
             Owner::Lease { lease, .. } => lease.pointer(table),
-            Owner::Block(own) => own.memory.pointer(table),
+            Owner::Block { block, .. } => block.pointer(table),
             Owner::Foreign(_) => return, // It registers its own.
         };
-        let frames = self._frames.get_or_insert_default();
+        let frames = self.frames.get_or_insert_default();
         #[allow(unsafe_code)] // Hands the table to the unwinder.
         // SAFETY: the table is in this part's memory, checked to consist of these records, true of its code by the contract
-        // of `register_eh_frames`, where nobody writes from here on; the part drops its frames before its memory.
+        // of `register_ehframes`, where nobody writes from here on; the part drops its frames before its memory.
         unsafe {
             frames.register(start, records);
         }
@@ -322,7 +318,7 @@ impl Part {
     fn len(&self) -> usize {
         match &self.owner {
             Owner::Lease { sections, .. } => sections.len(),
-            Owner::Block(own) => own.sections.len(),
+            Owner::Block { sections, .. } => sections.len(),
             Owner::Foreign(foreign) => foreign.sections.len(),
         }
     }
@@ -335,9 +331,9 @@ impl Part {
                 let span = Span::sized(start, size)?;
                 (lease.kind_at(start), lease.pointer(span), size)
             }
-            Owner::Block(own) => {
-                let Section { kind, span, .. } = *own.sections.get(index)?;
-                (kind, own.memory.pointer(span), span.size())
+            Owner::Block { block, sections } => {
+                let Section { kind, span, .. } = *sections.get(index)?;
+                (kind, block.pointer(span), span.size())
             }
             Owner::Foreign(foreign) => {
                 let section = foreign.sections.get(index)?;
@@ -356,10 +352,10 @@ impl Part {
 impl Owner {
     fn new(memory: Memory, sections: &[Section]) -> Self {
         match memory {
-            Memory::Block(memory) => Self::Block(Box::new(Own {
-                memory,
-                sections: SmallVec::from_slice(sections),
-            })),
+            Memory::Block(block) => Self::Block {
+                block,
+                sections: Box::from(sections),
+            },
             Memory::Lease(lease) => {
                 let mut places = SmallVec::new();
                 for section in sections {

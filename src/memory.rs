@@ -16,7 +16,7 @@ use crate::window::Lease;
 #[derive(Debug)]
 pub(crate) enum Memory {
     /// A mapping of its own.
-    Block(DedicatedBlock),
+    Block(Box<DedicatedBlock>),
     /// Spans of a window.
     Lease(Lease),
 }
@@ -146,7 +146,8 @@ pub(crate) fn seal<'a>(
     for (memory, arenas) in all {
         match memory {
             Memory::Block(block) => block.seal(arenas)?,
-            Memory::Lease(lease) => leases.push((&*lease, arenas)),
+            Memory::Lease(lease) if lease.seals() => leases.push((&*lease, arenas)),
+            Memory::Lease(_) => {}
         }
     }
     Lease::seal(leases.into_iter())

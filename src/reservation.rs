@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
 use crate::image::{FinalizeError, Image};
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Arena, SectionRequest, Slots};
+use crate::layout::{AllocationSpace, Arena, Extent, SectionRequest, Slots};
 use crate::memory::{self, Memory};
 use crate::num::{Address, Span};
 use crate::{icache, unwind};
@@ -28,7 +28,7 @@ pub(crate) struct Section {
 
 impl Section {
     /// With its terminator.
-    fn footprint(self) -> Span {
+    pub(crate) fn footprint(self) -> Span {
         let size = self.span.size() + usize::from(self.terminator);
         Span::sized(self.span.start(), size).expect("a section lies inside its memory")
     }
@@ -40,44 +40,63 @@ impl Section {
 #[derive(Debug)]
 pub struct Reservation {
     id: ReservationId,
+    /// Invariant: not sealed, except while it is published.
+    memory: Memory,
     /// Boxed, since reservations are moved about while they are filled.
     content: Box<Content>,
 }
 
+/// What lies where in a reservation's memory.
 #[derive(Debug)]
-struct Content {
+pub(crate) struct Content {
     slots: Slots,
-    arenas: PerKind<Arena>,
-    /// Invariant: not sealed, except while it is published.
-    memory: Memory,
-    /// Invariant: the spans lie in `memory`, apart from each other, where it can be written.
-    sections: SmallVec<[Section; 6]>,
+    pub(crate) arenas: PerKind<Arena>,
+    /// Invariant: the spans lie in the memory, apart from each other, where it can be written.
+    pub(crate) sections: SmallVec<[Section; 6]>,
     /// Indices of sections that hold unwind tables to register.
     eh_frames: Vec<usize>,
     /// Where these tables are, and their records; empty until they were checked.
-    tables: Vec<(Span, Vec<unwind::Record>)>,
+    pub(crate) tables: Vec<(Span, Vec<unwind::Record>)>,
 }
 
-impl Reservation {
-    /// `arenas` lie in `memory`, each beginning with the places of `slots`.
-    pub(crate) fn new(slots: Slots, arenas: PerKind<Span>, memory: Memory) -> Self {
-        let id = ReservationId::unique();
-        tracing::debug!(reservation = ?id, address = %memory.address(), ?arenas, "reserved");
-        let arena = |kind| Arena::new(arenas[kind], slots.end(kind));
-        let arenas = PerKind::new(
-            arena(SectionKind::Code),
-            arena(SectionKind::ReadOnlyData),
-            arena(SectionKind::ReadWriteData),
-        );
-        let content = Box::new(Content {
-            slots,
-            arenas,
-            memory,
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            slots: Slots::default(),
+            arenas: PerKind::new(Arena::EMPTY, Arena::EMPTY, Arena::EMPTY),
             sections: SmallVec::new(),
             eh_frames: Vec::new(),
             tables: Vec::new(),
-        });
-        Self { id, content }
+        }
+    }
+}
+
+impl Content {
+    /// A plan, and what each kind needs for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SizeOverflow`].
+    pub(crate) fn plan(space: &AllocationSpace<'_>) -> Result<(Box<Self>, PerKind<Extent>), Error> {
+        let mut content = Box::<Self>::default();
+        let extents = space.pack(&mut content.slots)?;
+        Ok((content, extents))
+    }
+}
+
+impl Reservation {
+    /// `arenas` lie in `memory`, with room for what was planned.
+    pub(crate) fn new(mut content: Box<Content>, arenas: PerKind<Span>, memory: Memory) -> Self {
+        let id = ReservationId::unique();
+        tracing::debug!(reservation = ?id, address = %memory.address(), ?arenas, "reserved");
+        for kind in SectionKind::ALL {
+            content.arenas[kind] = Arena::new(arenas[kind], content.slots.end(kind));
+        }
+        Self {
+            id,
+            memory,
+            content,
+        }
     }
 
     /// Its name, which is part of its sections' names.
@@ -100,7 +119,7 @@ impl Reservation {
         let arena = &mut content.arenas[kind];
         #[allow(unsafe_code)] // Fills fresh code with traps.
         // SAFETY: not sealed, by the invariant of `memory`.
-        let place = unsafe { content.memory.place(arena, announced, request, size)? };
+        let place = unsafe { self.memory.place(arena, announced, request, size)? };
         let (span, terminator) = place
             .split_at(place.start() + request.size())
             .expect("a section is smaller than its footprint");
@@ -120,7 +139,7 @@ impl Reservation {
     /// [`Error::UnknownSection`].
     pub fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error> {
         let span = self.section(id)?.span;
-        self.content.memory.check_own()?;
+        self.memory.check_own()?;
         Ok(self.bytes_mut(span))
     }
 
@@ -133,8 +152,8 @@ impl Reservation {
     /// [`Error::UnknownSection`].
     pub fn write_pointer(&mut self, id: SectionId) -> Result<NonNull<u8>, Error> {
         let span = self.section(id)?.span;
-        self.content.memory.check_own()?;
-        Ok(self.content.memory.write_pointer(span))
+        self.memory.check_own()?;
+        Ok(self.memory.write_pointer(span))
     }
 
     /// Where a section will be when its code runs: what relocations compute with.
@@ -144,7 +163,7 @@ impl Reservation {
     /// [`Error::UnknownSection`].
     pub fn address(&self, id: SectionId) -> Result<Address, Error> {
         let start = self.section(id)?.span.start();
-        Ok(self.content.memory.address().wrapping_add(start as u64))
+        Ok(self.memory.address().wrapping_add(start as u64))
     }
 
     /// Asks for the unwind table in section `id` to be registered when the reservation is finalized, and deregistered when
@@ -178,7 +197,7 @@ impl Reservation {
     /// and what was written is still there.
     pub fn finalize(mut self) -> Result<Image, FinalizeError> {
         match publish(std::slice::from_mut(&mut self)) {
-            Ok(()) => Ok(Image::new(std::iter::once(self.into_published()))),
+            Ok(()) => Ok(Image::new(std::iter::once(self))),
             Err(error) => {
                 let kept = self.unseal().is_ok().then_some(self);
                 Err(FinalizeError::new(error, kept))
@@ -200,7 +219,7 @@ impl Reservation {
         #[allow(unsafe_code)] // Reads and writes the memory.
         // SAFETY: not sealed, by the invariant of `memory`.
         unsafe {
-            self.content.memory.bytes_mut(span)
+            self.memory.bytes_mut(span)
         }
     }
 
@@ -226,28 +245,12 @@ impl Reservation {
     /// Makes all of it writable again, after a publication that failed. Where the system refuses, the reservation must be
     /// dropped, so that nothing of it stays executable.
     pub(crate) fn unseal(&mut self) -> Result<(), Error> {
-        let content = &mut *self.content;
-        content.memory.unseal(&content.arenas)
+        self.memory.unseal(&self.content.arenas)
     }
 
-    /// What an image keeps of it.
-    pub(crate) fn into_published(self) -> Published {
-        let Content {
-            arenas,
-            mut memory,
-            sections,
-            tables,
-            ..
-        } = *self.content;
-        let footprints = sections.iter().map(|section| section.footprint());
-        memory.enter_object(&arenas, footprints.map(Span::size).sum());
-        tracing::debug!(reservation = ?self.id, "finalized");
-        Published {
-            id: self.id,
-            memory,
-            sections,
-            tables,
-        }
+    /// What an image is made of.
+    pub(crate) fn into_parts(self) -> (ReservationId, Memory, Box<Content>) {
+        (self.id, self.memory, self.content)
     }
 }
 
@@ -259,28 +262,16 @@ pub(crate) fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
         return Ok(());
     }
     for reservation in reservations.iter_mut() {
-        reservation.content.memory.check_own()?;
+        reservation.memory.check_own()?;
         reservation.check_unwind_tables()?;
     }
-    memory::seal(reservations.iter_mut().map(|reservation| {
-        let content = &mut *reservation.content;
-        (&mut content.memory, &content.arenas)
-    }))?;
+    let memories = reservations.iter_mut();
+    memory::seal(
+        memories.map(|reservation| (&mut reservation.memory, &reservation.content.arenas)),
+    )?;
     for reservation in reservations.iter() {
-        reservation
-            .content
-            .memory
-            .make_code_coherent(&reservation.content.arenas);
+        let arenas = &reservation.content.arenas;
+        reservation.memory.make_code_coherent(arenas);
     }
     icache::synchronize_cores().map_err(|source| Error::Barrier { source })
-}
-
-/// A reservation whose memory has its final permissions, on every core.
-#[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) id: ReservationId,
-    pub(crate) memory: Memory,
-    pub(crate) sections: SmallVec<[Section; 6]>,
-    /// Unwind tables to register: where they are, and their records.
-    pub(crate) tables: Vec<(Span, Vec<unwind::Record>)>,
 }

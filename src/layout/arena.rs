@@ -25,6 +25,13 @@ impl Arena {
         }
     }
 
+    /// Nothing.
+    pub(crate) const EMPTY: Self = Self {
+        span: Span::empty(0),
+        free: Span::empty(0),
+        reached: 0,
+    };
+
     /// Where a place lies that was announced, and counted from the arena's start.
     pub(crate) fn announced(&mut self, place: Span) -> Span {
         let start = self.span.start() + place.start();

@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::layout::{AllocationSpace, SectionRequest};
+    use crate::layout::{AllocationSpace, SectionRequest, Slots};
 
     const NO_HEADROOM: PerKind<usize> = PerKind::new(0, 0, 0);
 
@@ -181,7 +181,8 @@ mod tests {
 
         #[test]
         fn the_law_of_the_list(list in requests(), page in pages()) {
-            let (mut slots, extents) = AllocationSpace::Sections(&list).pack().unwrap();
+            let mut slots = Slots::default();
+            let extents = AllocationSpace::Sections(&list).pack(&mut slots).unwrap();
             let plan = BlockPlan::new(&extents, &NO_HEADROOM, page, Reach::PREL32).unwrap();
             check_arenas(&plan, page);
             let mut seen: Vec<Span> = Vec::new();
@@ -244,7 +245,7 @@ mod tests {
         fn a_list_needs_no_more_pages_than_its_totals(list in requests(), page in pages()) {
             let space = AllocationSpace::Sections(&list);
             let plan = |extents| BlockPlan::new(&extents, &NO_HEADROOM, page, Reach::PREL32).unwrap();
-            prop_assert!(plan(space.pack().unwrap().1).size <= plan(space.totals().unwrap()).size);
+            prop_assert!(plan(space.pack(&mut Slots::default()).unwrap()).size <= plan(space.totals().unwrap()).size);
         }
     }
 

@@ -167,15 +167,15 @@ impl AllocationSpace<'_> {
         Ok(totals)
     }
 
-    /// A place for each announced section, if they are known, and what each kind needs.
+    /// Makes a place in `slots` for each announced section, if they are known, and says what each kind needs.
     ///
     /// # Errors
     ///
     /// [`Error::SizeOverflow`].
-    pub(crate) fn pack(&self) -> Result<(Slots, PerKind<Extent>), Error> {
+    pub(crate) fn pack(&self, slots: &mut Slots) -> Result<PerKind<Extent>, Error> {
         match self {
-            Self::Sections(sections) => Slots::pack(sections),
-            Self::Totals(totals) => Ok((Slots::default(), *totals)),
+            Self::Sections(sections) => slots.pack(sections),
+            Self::Totals(totals) => Ok(*totals),
         }
     }
 }

@@ -29,24 +29,33 @@ struct Slot {
 
 /// What tells slots apart, in one number: ascends with the kind, then with falling alignment, then with falling size.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape(u128);
+struct Shape(u64);
+
+/// Sizes that a shape tells apart. No system has addresses for more: the widest are those of x86-64 with five levels of pages,
+/// 2^57 bytes, of which the kernel has one half.
+const SIZES: u32 = 56;
 
 impl Shape {
-    fn new(kind: SectionKind, size: usize, align: Align) -> Self {
-        let looseness = usize::BITS - align.exponent();
-        Self((kind as u128) << 72 | u128::from(looseness) << 64 | u128::from(!(size as u64)))
+    fn new(kind: SectionKind, size: usize, align: Align) -> Option<Self> {
+        let size = size as u64;
+        let smallness = (1 << SIZES) - 1_u64;
+        let smallness = smallness.checked_sub(size)?;
+        let looseness = (u64::BITS - 1 - align.exponent()) as u64;
+        Some(Self((kind as u64) << 62 | looseness << SIZES | smallness))
     }
 
     fn kind(self) -> SectionKind {
-        SectionKind::ALL[(self.0 >> 72) as usize]
+        SectionKind::ALL[(self.0 >> 62) as usize]
     }
 
     fn align(self) -> Align {
-        Align::from_exponent(usize::BITS - u32::from((self.0 >> 64) as u8))
+        let looseness = (self.0 >> SIZES) as u32 % u64::BITS;
+        Align::from_exponent(u64::BITS - 1 - looseness)
     }
 
     fn size(self) -> usize {
-        !(self.0 as u64) as usize
+        let size = !self.0 & ((1 << SIZES) - 1);
+        size as usize
     }
 }
 
@@ -58,7 +67,7 @@ impl fmt::Debug for Shape {
 }
 
 impl Slots {
-    /// Places for these sections, and what each kind needs for them: where they end, and the strictest alignment. Empty
+    /// Makes places for these sections, the first it has, and says what each kind needs for them: where they end, and the strictest alignment. Empty
     /// sections need no place: they are nowhere in the way.
     ///
     /// In descending alignment padding can only arise behind a size that is no multiple of the next alignment. Smaller
@@ -69,40 +78,38 @@ impl Slots {
     /// # Errors
     ///
     /// [`Error::SizeOverflow`], naming a section that ends beyond the number range.
-    pub(crate) fn pack(sections: &[SectionRequest<'_>]) -> Result<(Self, PerKind<Extent>), Error> {
+    #[inline]
+    pub(crate) fn pack(
+        &mut self,
+        sections: &[SectionRequest<'_>],
+    ) -> Result<PerKind<Extent>, Error> {
         let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
-        let mut slots = SmallVec::new();
         for section in sections {
             let extent = &mut extents[section.kind];
             extent.align = extent.align.max(section.align);
             let size = section.footprint()?;
-            if section.align.up(size).is_none() {
-                return Err(section.overflow());
-            }
+            let shape = Shape::new(section.kind, size, section.align);
+            let shape = shape.ok_or_else(|| section.overflow())?;
             if size > 0 {
-                slots.push(Slot {
-                    shape: Shape::new(section.kind, size, section.align),
+                self.slots.push(Slot {
+                    shape,
                     start: 0,
                     claimed: 0,
                 });
             }
         }
-        slots.sort_unstable_by_key(|slot: &Slot| slot.shape);
-        let mut packed = Self {
-            slots,
-            ends: PerKind::default(),
-        };
-        packed.place().map_err(|shape| {
+        self.slots.sort_unstable_by_key(|slot: &Slot| slot.shape);
+        self.place().map_err(|shape| {
             let beyond = sections.iter().find(|section| {
                 let footprint = section.footprint().unwrap_or(0);
-                Shape::new(section.kind, footprint, section.align) == shape
+                Shape::new(section.kind, footprint, section.align) == Some(shape)
             });
             beyond.expect("every place is for a section").overflow()
         })?;
         for kind in SectionKind::ALL {
-            extents[kind].size = packed.ends[kind];
+            extents[kind].size = self.ends[kind];
         }
-        Ok((packed, extents))
+        Ok(extents)
     }
 
     /// Decides where the places start.
@@ -140,7 +147,7 @@ impl Slots {
 
     /// A place that was made for just such a section and is still free.
     pub(crate) fn claim(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<Span> {
-        let shape = Shape::new(kind, size, align);
+        let shape = Shape::new(kind, size, align)?;
         let first = self.slots.partition_point(|slot| slot.shape < shape);
         let index = first + self.slots.get(first)?.claimed;
         let found = self.slots.get(index).filter(|slot| slot.shape == shape)?;
@@ -243,7 +250,8 @@ mod tests {
     fn pack(sections: &[(usize, Align)]) -> Result<(Slots, usize), Error> {
         let request = |&(size, align)| SectionRequest::new("s", KIND, size, align);
         let requests: Vec<_> = sections.iter().map(request).collect();
-        let (slots, extents) = Slots::pack(&requests)?;
+        let mut slots = Slots::default();
+        let extents = slots.pack(&requests)?;
         Ok((slots, extents[KIND].size()))
     }
 
@@ -311,7 +319,8 @@ mod tests {
     #[test]
     fn each_kind_starts_at_its_own_zero() {
         let requests = SectionKind::ALL.map(|kind| SectionRequest::new("s", kind, 8, align(3)));
-        let (mut slots, extents) = Slots::pack(&requests).unwrap();
+        let mut slots = Slots::default();
+        let extents = slots.pack(&requests).unwrap();
         for kind in SectionKind::ALL {
             assert_eq!(extents[kind], Extent::new(8, align(3)));
             assert_eq!(slots.claim(kind, 8, align(3)), Span::sized(0, 8));

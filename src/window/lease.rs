@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::shared::Shared;
+use super::shared::{Released, Shared};
 use super::spans::Grant;
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
@@ -144,19 +144,22 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::InheritedWindow`]. Some permissions may have changed.
+    /// [`Error::System`]. Some permissions may have changed.
     pub(crate) fn seal<'a>(
         leases: impl Iterator<Item = (&'a Self, &'a Arenas)>,
     ) -> Result<(), Error> {
         let mut window = None;
         let mut spans = Vec::new();
         for (lease, arenas) in leases {
-            if lease.window.seals() {
-                spans.extend(lease.spans(arenas));
-            }
+            spans.extend(lease.spans(arenas));
             window = Some(&lease.window);
         }
         window.map_or(Ok(()), |window| window.seal(spans))
+    }
+
+    /// Whether sealing it does anything.
+    pub(crate) fn seals(&self) -> bool {
+        self.window.seals()
     }
 
     /// Makes all of it writable again.
@@ -182,17 +185,10 @@ impl Lease {
         self.asked = asked as u32;
         self.phase = Phase::Published;
     }
+}
 
-    /// How many forks there were when it was published; `None` before that.
-    pub(super) fn forks(&self) -> Option<u32> {
-        (self.phase == Phase::Published).then_some(self.forks)
-    }
-
-    pub(super) fn asked(&self) -> usize {
-        self.asked as usize
-    }
-
-    pub(super) fn take_grants(&mut self) -> SmallVec<[(SectionKind, Grant); 3]> {
+impl Drop for Lease {
+    fn drop(&mut self) {
         let mut grants = SmallVec::new();
         for (kind, grant) in mem::take(&mut self.grants) {
             if let Some(grant) = grant {
@@ -202,13 +198,10 @@ impl Lease {
         for one in self.beyond.take().into_iter().flat_map(|all| *all) {
             grants.push((one.kind, one.grant));
         }
-        grants
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let window = Arc::clone(&self.window);
-        window.release(self);
+        self.window.release(Released {
+            grants,
+            forks: (self.phase == Phase::Published).then_some(self.forks),
+            asked: self.asked as usize,
+        });
     }
 }

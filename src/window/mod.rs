@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::layout::AllocationSpace;
 use crate::memory::Memory;
 use crate::num::Address;
-use crate::reservation::Reservation;
+use crate::reservation::{Content, Reservation};
 use crate::stats::Stats;
 
 /// One range of addresses, shared by all memory managers and threads of an engine, in which everything reaches everything.
@@ -105,8 +105,8 @@ impl Window {
     /// [`Error::SizeOverflow`], [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`], [`Error::System`],
     /// [`Error::Barrier`], [`Error::InheritedWindow`]. Nothing changed.
     pub fn reserve(&self, space: &AllocationSpace<'_>) -> Result<Reservation, Error> {
-        let (slots, extents) = space.pack()?;
+        let (content, extents) = Content::plan(space)?;
         let (lease, spans) = self.0.lease(&extents)?;
-        Ok(Reservation::new(slots, spans, Memory::Lease(lease)))
+        Ok(Reservation::new(content, spans, Memory::Lease(lease)))
     }
 }

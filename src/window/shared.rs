@@ -274,12 +274,8 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::InheritedWindow`]. Some permissions may have changed.
+    /// [`Error::System`]. Some permissions may have changed.
     pub(super) fn seal(&self, mut spans: Vec<(SectionKind, Span)>) -> Result<(), Error> {
-        self.check_own()?;
-        if !self.seals() {
-            return Ok(());
-        }
         spans.retain(|&(kind, span)| kind != SectionKind::ReadWriteData && !span.is_empty());
         spans.sort();
         spans.dedup_by(|(kind, span), (previous_kind, previous)| {
@@ -335,43 +331,29 @@ impl Shared {
         sys::forks()
     }
 
-    /// Takes everything back that a lease has.
-    pub(super) fn release(&self, lease: &mut Lease) {
+    /// Takes everything back that a lease had.
+    pub(super) fn release(&self, lease: Released) {
         if self.backing.is_inherited() {
             return; // The parent's. Its lock may be held for ever, and its writable view is not here.
         }
-        let is_shared = !self.seals(); // What is private, a child has a copy of.
-        let may_run_in_child = lease.forks().is_some_and(|forks| forks != sys::forks());
-        let frozen = is_shared && may_run_in_child && self.after_fork == AfterFork::Freeze;
-        let grants = lease.take_grants();
-        let mut spans: SmallVec<[Span; 3]> = SmallVec::new();
-        {
-            let state = self.lock();
-            for (kind, grant) in &grants {
-                spans.push(state.sub_windows[*kind].span(grant));
-            }
+        if self.seals() && lease.forks.is_none() {
+            self.settle(&lease.grants);
         }
-        let mut lost: SmallVec<[(SectionKind, Span); 1]> = SmallVec::new();
-        for (&(kind, _), &span) in grants.iter().zip(&spans) {
-            if kind == SectionKind::Code && !frozen && self.disarm(self.in_window(kind, span)) {
-                lost.push((kind, span));
-            }
-        }
-        if lease.forks().is_none() {
-            self.settle(&grants, &spans);
-        }
+        let may_run_in_child = lease.forks.is_some_and(|forks| forks != sys::forks());
+        // What is private, a child has a copy of.
+        let frozen = may_run_in_child && !self.seals() && self.after_fork == AfterFork::Freeze;
+        let mut code: SmallVec<[Taken; 1]> = SmallVec::new();
+        let mut leaving = Leaving::new();
 
-        let mut state = self.lock();
-        for (kind, span) in lost {
-            state.sub_windows[kind].lost(span);
-        }
-        match lease.forks() {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match lease.forks {
             None => state.books.in_flight -= 1,
             Some(_) => state.books.objects -= 1,
         }
-        state.books.asked -= lease.asked();
-        let mut leaving = Leaving::new();
-        for ((kind, grant), span) in grants.into_iter().zip(spans) {
+        state.books.asked -= lease.asked;
+        for (kind, grant) in lease.grants {
+            let span = state.sub_windows[kind].span(&grant);
             state.books.granted -= span.size();
             match kind {
                 SectionKind::Code | SectionKind::ReadOnlyData if frozen => {
@@ -379,15 +361,28 @@ impl Shared {
                 }
                 SectionKind::Code => {
                     state.books.retired += span.size();
-                    state.retired.push(grant);
+                    code.push(Taken { grant, span });
                 }
-                // A child has its own copy of variables.
                 _ => state.free(kind, grant, &mut leaving),
             }
         }
+        drop(guard);
+
+        let lost: SmallVec<[bool; 1]> = (code.iter())
+            .map(|taken| self.disarm(self.in_window(SectionKind::Code, taken.span)))
+            .collect();
+        let mut state = self.lock();
+        for (taken, lost) in code.into_iter().zip(lost) {
+            if lost {
+                state.sub_windows[SectionKind::Code].lost(taken.span);
+            }
+            state.retired.push(taken.grant);
+        }
         let full = state.retired.len() >= RETIRED || state.books.retired >= RETIRED_BYTES;
         drop(state);
-        self.give_back(leaving);
+        if !leaving.is_empty() {
+            self.give_back(leaving);
+        }
         if full {
             if let Err(error) = self.reclaim() {
                 tracing::warn!(%error, "freed code cannot be used again yet");
@@ -422,19 +417,25 @@ impl Shared {
     }
 
     /// Pages among sealed ones, made writable for what never became an object, get their permission back: neighbours then are
-    /// one mapping again.
-    fn settle(&self, grants: &[(SectionKind, Grant)], spans: &[Span]) {
-        if !self.seals() {
-            return;
-        }
-        for (&(kind, _), &span) in grants.iter().zip(spans) {
-            let sealed = self.lock().sub_windows[kind].is_sealed(span);
-            if sealed && kind != SectionKind::ReadWriteData {
-                #[allow(unsafe_code)] // Changes permissions.
-                // SAFETY: whole pages of a lease that is gone.
-                if let Err(error) = unsafe { self.backing.seal(self.in_window(kind, span), kind) } {
-                    tracing::warn!(%error, "pages that were dropped stay writable");
-                }
+    /// one mapping again. Code that was written to them goes first.
+    fn settle(&self, grants: &[(SectionKind, Grant)]) {
+        for (kind, grant) in grants {
+            let (span, sealed) = {
+                let sub_window = &self.lock().sub_windows[*kind];
+                let span = sub_window.span(grant);
+                (span, sub_window.is_sealed(span))
+            };
+            if !sealed || *kind == SectionKind::ReadWriteData {
+                continue;
+            }
+            let pages = self.in_window(*kind, span);
+            if *kind == SectionKind::Code {
+                self.clear(*kind, pages);
+            }
+            #[allow(unsafe_code)] // Changes permissions.
+            // SAFETY: whole pages of a lease that is gone.
+            if let Err(error) = unsafe { self.backing.seal(pages, *kind) } {
+                tracing::warn!(%error, "pages that were dropped stay writable");
             }
         }
     }
@@ -509,6 +510,16 @@ impl Shared {
         // Nothing panics between two numbers that belong together, except on a broken law, which a test would have to show.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a lease gives back.
+#[derive(Debug)]
+pub(super) struct Released {
+    pub(super) grants: SmallVec<[(SectionKind, Grant); 3]>,
+    /// How many forks there were when it was published; `None` where it never was.
+    pub(super) forks: Option<u32>,
+    /// As it stands in the books.
+    pub(super) asked: usize,
 }
 
 /// Pages on their way to the system. Mostly none.
