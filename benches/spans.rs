@@ -63,7 +63,8 @@ impl Allocator for Spans {
     }
 
     fn allocate(&mut self, size: usize) -> Option<Self::Grant> {
-        self.0.allocate(size, num::Align::ONE)
+        let (grant, _) = self.0.allocate(size, num::Align::ONE)?;
+        Some(grant)
     }
 
     fn free(&mut self, grant: Self::Grant) {

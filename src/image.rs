@@ -410,3 +410,13 @@ impl From<FinalizeError> for Error {
         failed.error
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_an_object_in_a_window_is_small() {
+        // There may be a million of them. Up to four sections are inside.
+        assert_eq!(size_of::<Image>(), 96);
+    }
+}

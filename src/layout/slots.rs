@@ -122,7 +122,7 @@ impl Slots {
         for slot in &mut self.slots {
             let (kind, size, align) = (slot.shape.kind(), slot.shape.size(), slot.shape.align());
             if kind != gaps.kind {
-                gaps = Gaps::new(kind);
+                gaps.empty_for(kind);
             }
             slot.start = match gaps.take(size, align) {
                 Some(start) => start,
@@ -170,6 +170,13 @@ impl Gaps {
         Self {
             kind,
             by_size: BTreeMap::new(),
+        }
+    }
+
+    fn empty_for(&mut self, kind: SectionKind) {
+        self.kind = kind;
+        if !self.by_size.is_empty() {
+            self.by_size.clear();
         }
     }
 

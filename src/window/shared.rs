@@ -368,9 +368,10 @@ impl Shared {
         }
         drop(guard);
 
-        let lost: SmallVec<[bool; 1]> = (code.iter())
-            .map(|taken| self.disarm(self.in_window(SectionKind::Code, taken.span)))
-            .collect();
+        let mut lost: SmallVec<[bool; 1]> = SmallVec::new();
+        for taken in &code {
+            lost.push(self.disarm(self.in_window(SectionKind::Code, taken.span)));
+        }
         let mut state = self.lock();
         for (taken, lost) in code.into_iter().zip(lost) {
             if lost {
@@ -442,11 +443,7 @@ impl Shared {
 
     /// Makes freed code usable again. Says whether there was any.
     fn reclaim(&self) -> Result<bool, Error> {
-        let (retired, bytes) = {
-            let mut state = self.lock();
-            let retired = std::mem::take(&mut state.retired);
-            (retired, state.books.retired)
-        };
+        let retired = std::mem::take(&mut self.lock().retired);
         if retired.is_empty() {
             return Ok(false);
         }
@@ -456,8 +453,9 @@ impl Shared {
         }
         let mut leaving = Leaving::new();
         let mut state = self.lock();
-        state.books.retired -= bytes;
         for grant in retired {
+            let size = state.sub_windows[SectionKind::Code].span(&grant).size();
+            state.books.retired -= size;
             state.free(SectionKind::Code, grant, &mut leaving);
         }
         drop(state);

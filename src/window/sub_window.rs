@@ -64,8 +64,7 @@ impl SubWindow {
     }
 
     pub(super) fn take(&mut self, size: usize, align: Align) -> Option<Taken> {
-        let grant = self.spans.allocate(size, align)?;
-        let span = self.spans.span(&grant);
+        let (grant, span) = self.spans.allocate(size, align)?;
         Some(Taken { grant, span })
     }
 

@@ -43,6 +43,10 @@ impl Bins {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
     pub(super) fn first(&self, bin: u32) -> u32 {
         self.rows[bin as usize / 64].firsts[bin as usize % 64]
     }

@@ -103,7 +103,7 @@ impl Spans {
     /// So what fits into the tail is never refused, and nothing else either while there is a free span that is larger than
     /// `size` by the alignment's excess over 16 and by another 64th; up to 2 KiB without the 64th. Something refused at
     /// alignment 16 is always larger than [`largest_free`](Self::largest_free).
-    pub(crate) fn allocate(&mut self, size: usize, align: Align) -> Option<Grant> {
+    pub(crate) fn allocate(&mut self, size: usize, align: Align) -> Option<(Grant, Span)> {
         assert!(size > 0, "a span of no bytes was asked for");
         let size = u32::try_from(size.div_ceil(GRANULE)).ok()?;
         if size > self.end {
@@ -112,15 +112,21 @@ impl Spans {
         // Above 4 GiB only offset 0 is aligned, as it is at 4 GiB.
         let step = (align.bytes() / GRANULE).clamp(1, GRANULES as usize) as u32;
         let padded = size + step - 1;
-        // Without padding the second and the last attempt would be the first and the third again.
-        let found = (self.find(bin_for(size), 1, size, step))
-            .or_else(|| (step > 1).then(|| self.find(bin_for(padded), 1, size, step))?)
-            .or_else(|| self.find(bin_of(size), LOOKS, size, step))
-            .or_else(|| (step > 1).then(|| self.find(bin_of(padded), LOOKS, size, step))?);
-        match found {
-            Some((hole, start)) => Some(self.cut(hole, start, size)),
-            None => self.advance(up(self.frontier, step), size),
-        }
+        let found = if self.bins.is_empty() {
+            None
+        } else {
+            // Without padding the second and the last attempt would be the first and the third again.
+            (self.find(bin_for(size), 1, size, step))
+                .or_else(|| (step > 1).then(|| self.find(bin_for(padded), 1, size, step))?)
+                .or_else(|| self.find(bin_of(size), LOOKS, size, step))
+                .or_else(|| (step > 1).then(|| self.find(bin_of(padded), LOOKS, size, step))?)
+        };
+        let start = found.map_or_else(|| up(self.frontier, step), |(_, start)| start);
+        let grant = match found {
+            Some((hole, start)) => self.cut(hole, start, size),
+            None => self.advance(start, size)?,
+        };
+        Some((grant, bytes(start, start + size)))
     }
 
     /// Takes a span back. The result is the whole free span that it is now part of; at the top that is the tail, up to the end

@@ -136,7 +136,7 @@ impl Model {
     fn allocate(&mut self, size: usize, align: Align) -> Option<Span> {
         let gaps = gaps(&self.used, self.spans.end as usize * GRANULE);
         let size = size.next_multiple_of(GRANULE);
-        let Some(grant) = self.spans.allocate(size, align) else {
+        let Some((grant, span)) = self.spans.allocate(size, align) else {
             let (tail, holes) = gaps.split_last().unwrap();
             let fit = tail.first_fit(size, align, 0);
             assert_eq!(fit, None, "the tail could have served");
@@ -147,7 +147,7 @@ impl Model {
             check(&self.spans, &self.used);
             return None;
         };
-        let span = self.spans.span(&grant);
+        assert_eq!(self.spans.span(&grant), span);
         assert_eq!(span.size(), size);
         assert!(align.divides(span.start()), "{span:?} for {align:?}");
         assert!(gaps.iter().any(|gap| gap.contains(span)), "{span:?} taken");
@@ -242,10 +242,10 @@ fn a_full_sub_window_freed_in_any_order_is_one_span_again() {
         let mut spans = Spans::new(size);
         let fresh = spans.bookkeeping();
         let mut grants = Vec::new();
-        while let Some(grant) = spans.allocate(1 + random.below(400), Align::ONE) {
+        while let Some((grant, _)) = spans.allocate(1 + random.below(400), Align::ONE) {
             grants.push(grant);
         }
-        while let Some(grant) = spans.allocate(1, Align::ONE) {
+        while let Some((grant, _)) = spans.allocate(1, Align::ONE) {
             grants.push(grant);
         }
         assert_eq!((spans.free_bytes(), spans.largest_free()), (0, 0));
@@ -272,7 +272,8 @@ fn a_million_random_operations_do_not_fragment_the_free_bytes() {
         if asked < size * 69 / 100 || (asked < size * 71 / 100 && random.below(2) == 0) {
             let size = 8 + random.below(1024);
             let grant = spans.allocate(size, Align::ONE);
-            grants.push((grant.expect("nothing is refused at 70 %"), size));
+            let (grant, _) = grant.expect("nothing is refused at 70 %");
+            grants.push((grant, size));
             asked += size;
         } else {
             let (grant, size) = grants.swap_remove(random.below(grants.len()));
@@ -411,8 +412,8 @@ fn sizes_that_no_sub_window_has_are_refused() {
 #[should_panic(expected = "is of another sub-window")]
 fn a_grant_of_another_sub_window_is_not_freed() {
     let (mut code, mut data) = (Spans::new(MIB), Spans::new(MIB));
-    let grants = [16, 32].map(|size| code.allocate(size, Align::ONE).unwrap());
-    let _other = data.allocate(48, Align::ONE).unwrap();
+    let grants = [16, 32].map(|size| code.allocate(size, Align::ONE).unwrap().0);
+    let _other = data.allocate(48, Align::ONE).unwrap().0;
     let [_, second] = grants;
     data.free(second);
 }
@@ -420,7 +421,7 @@ fn a_grant_of_another_sub_window_is_not_freed() {
 #[test]
 fn a_part_of_what_was_freed_can_be_taken_at_once() {
     let mut spans = Spans::new(MIB);
-    let grants = [4096; 4].map(|size| spans.allocate(size, Align::ONE).unwrap());
+    let grants = [4096; 4].map(|size| spans.allocate(size, Align::ONE).unwrap().0);
     let [first, second, third, fourth] = grants;
     spans.free(second);
     let hole = spans.free(third);
