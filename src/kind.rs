@@ -1,6 +1,8 @@
 //! The three kinds of memory that an object has, and tables with one entry for each.
 
+use std::array::IntoIter;
 use std::fmt;
+use std::iter::Zip;
 use std::ops::{Index, IndexMut};
 
 /// What a section holds, and so which permission its memory ends up with.
@@ -31,45 +33,31 @@ impl fmt::Display for SectionKind {
 
 /// One value for each [`SectionKind`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct PerKind<T> {
-    code: T,
-    rodata: T,
-    rwdata: T,
-}
+pub struct PerKind<T>([T; 3]);
 
 impl<T> PerKind<T> {
     /// The three values, in the order of [`SectionKind::ALL`].
     pub const fn new(code: T, rodata: T, rwdata: T) -> Self {
-        Self {
-            code,
-            rodata,
-            rwdata,
-        }
+        Self([code, rodata, rwdata])
     }
 
     /// Each value turned into another.
-    pub fn map<U>(self, mut turn: impl FnMut(T) -> U) -> PerKind<U> {
-        PerKind::new(turn(self.code), turn(self.rodata), turn(self.rwdata))
+    pub fn map<U>(self, turn: impl FnMut(T) -> U) -> PerKind<U> {
+        PerKind(self.0.map(turn))
     }
 
     /// The kinds and their values, in the order of [`SectionKind::ALL`].
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SectionKind, &T)> {
-        SectionKind::ALL.into_iter().map(|kind| (kind, &self[kind]))
+        SectionKind::ALL.into_iter().zip(&self.0)
     }
 }
 
 impl<T> IntoIterator for PerKind<T> {
     type Item = (SectionKind, T);
-    type IntoIter = std::array::IntoIter<(SectionKind, T), 3>;
+    type IntoIter = Zip<IntoIter<SectionKind, 3>, IntoIter<T, 3>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        let [code, rodata, rwdata] = SectionKind::ALL;
-        [
-            (code, self.code),
-            (rodata, self.rodata),
-            (rwdata, self.rwdata),
-        ]
-        .into_iter()
+        SectionKind::ALL.into_iter().zip(self.0)
     }
 }
 
@@ -77,20 +65,12 @@ impl<T> Index<SectionKind> for PerKind<T> {
     type Output = T;
 
     fn index(&self, kind: SectionKind) -> &T {
-        match kind {
-            SectionKind::Code => &self.code,
-            SectionKind::ReadOnlyData => &self.rodata,
-            SectionKind::ReadWriteData => &self.rwdata,
-        }
+        &self.0[kind as usize]
     }
 }
 
 impl<T> IndexMut<SectionKind> for PerKind<T> {
     fn index_mut(&mut self, kind: SectionKind) -> &mut T {
-        match kind {
-            SectionKind::Code => &mut self.code,
-            SectionKind::ReadOnlyData => &mut self.rodata,
-            SectionKind::ReadWriteData => &mut self.rwdata,
-        }
+        &mut self.0[kind as usize]
     }
 }

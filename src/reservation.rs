@@ -123,7 +123,9 @@ impl Reservation {
         let (span, terminator) = place
             .split_at(place.start() + request.size())
             .expect("a section is smaller than its footprint");
-        self.bytes_mut(terminator).fill(0);
+        if !terminator.is_empty() {
+            self.bytes_mut(terminator).fill(0);
+        }
         self.content.sections.push(Section {
             kind,
             span,

@@ -580,7 +580,9 @@ impl State {
 
     fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
         let returning = self.sub_windows[kind].free(grant);
-        leaving.extend(returning.map(|returning| (kind, returning)));
+        if let Some(returning) = returning {
+            leaving.push((kind, returning));
+        }
     }
 }
 
