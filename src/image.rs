@@ -385,12 +385,15 @@ impl Drop for Part {
 pub struct FinalizeError {
     #[source]
     error: Error,
-    reservation: Option<Reservation>,
+    reservation: Option<Box<Reservation>>,
 }
 
 impl FinalizeError {
     pub(crate) fn new(error: Error, reservation: Option<Reservation>) -> Self {
-        Self { error, reservation }
+        Self {
+            error,
+            reservation: reservation.map(Box::new),
+        }
     }
 
     /// Why.
@@ -401,7 +404,7 @@ impl FinalizeError {
     /// The reason, and the reservation as it was before: writable and filled. `None` where the system even refused to make
     /// its pages writable again; its memory was then given back.
     pub fn into_parts(self) -> (Error, Option<Reservation>) {
-        (self.error, self.reservation)
+        (self.error, self.reservation.map(|reservation| *reservation))
     }
 }
 

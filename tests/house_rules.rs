@@ -16,7 +16,17 @@ const ROOMS: &[&str] = &[
 
 /// Every file with unsafe code outside of its tests, and what for.
 const UNSAFE: &[(&str, &str)] = &[
-    ("src/sys/mod.rs", "turns mappings into slices"),
+    ("src/sys/mod.rs", "changes permissions"),
+    ("src/sys/block.rs", "turns a mapping into slices"),
+    ("src/sys/pool.rs", "changes permissions of parts"),
+    ("src/sys/dual/linux.rs", "places mappings"),
+    ("src/sys/dual/unsupported.rs", "the same signatures"),
+    ("src/sys/bti/linux_aarch64.rs", "a bit for mprotect"),
+    ("src/sys/bti/none.rs", "the same signatures"),
+    ("src/sys/forks/linux.rs", "reads a page of its own"),
+    ("src/sys/forks/unix.rs", "registers a handler"),
+    ("src/sys/pages/linux.rs", "advises the kernel"),
+    ("src/sys/pages/others.rs", "the same signatures"),
     ("src/icache/aarch64.rs", "instructions without another form"),
     ("src/icache/apple.rs", "a function of the system"),
     ("src/icache/loongarch64.rs", "an instruction"),
@@ -30,6 +40,9 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/unwind/unsupported.rs", "the same signatures"),
     ("src/dedicated.rs", "passes on that it is not sealed"),
     ("src/memory.rs", "the same, and publishes code"),
+    ("src/window/backing.rs", "passes promises on"),
+    ("src/window/lease.rs", "lends spans out"),
+    ("src/window/shared.rs", "clears spans, gives pages back"),
     ("src/reservation.rs", "keeps memory unsealed until then"),
     ("src/image.rs", "registers tables"),
     ("src/manager.rs", "declares, and passes promises on"),

@@ -22,6 +22,7 @@ pub(crate) struct Lease {
     /// What was planned.
     grants: PerKind<Option<Grant>>,
     /// What was asked for beyond the plan. Mostly nothing.
+    #[allow(clippy::box_collection, reason = "a Vec of nothing is three words")]
     beyond: Option<Box<Vec<Beyond>>>,
     /// Bytes of sections, or while it is filled, those announced. Fits, as a window does.
     asked: u32,

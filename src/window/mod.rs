@@ -8,8 +8,8 @@
 //! ```
 //!
 //! [`options`] says what a window may be; [`backing`] is its memory, written at two addresses or at one; [`sub_window`] knows
-//! which bytes of one kind are whose ([`spans`]) and which pages have memory ([`pages`]); [`shared`] ties them together under
-//! one lock; a [`lease`](Lease) is what one object has of it.
+//! which bytes of one kind are whose ([`spans`]) and which pages have memory ([`pages`]); [`state`] is all that under one lock,
+//! and [`shared`] acts on it; a [`lease`](Lease) is what one object has of it.
 //!
 //! What must not enter: how sections are laid out, and what a loader does with them.
 
@@ -19,6 +19,7 @@ mod options;
 mod pages;
 mod shared;
 mod spans;
+mod state;
 mod sub_window;
 
 use std::sync::Arc;

@@ -11,10 +11,11 @@ use super::backing::Backing;
 use super::lease::Lease;
 use super::options::{AfterFork, Capabilities, WindowOptions, Writing};
 use super::spans::{GRANULE, Grant};
-use super::sub_window::{Returning, SubWindow, Taken};
+use super::state::{Books, Leaving, State};
+use super::sub_window::{Missing, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Extent, UNIT, WindowPlan};
+use crate::layout::{Extent, WindowPlan};
 use crate::num::{Align, Span};
 use crate::stats::Stats;
 use crate::sys;
@@ -33,25 +34,6 @@ pub(crate) struct Shared {
     /// Sizes and alignments of spans are multiples of it: a granule, or a page.
     grain: Align,
     state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    sub_windows: PerKind<SubWindow>,
-    /// Freed code that some core may still remember.
-    retired: Vec<Grant>,
-    books: Books,
-}
-
-/// What is in use.
-#[derive(Clone, Copy, Debug, Default)]
-struct Books {
-    in_flight: usize,
-    objects: usize,
-    asked: usize,
-    granted: usize,
-    frozen: usize,
-    retired: usize,
 }
 
 impl Shared {
@@ -107,7 +89,6 @@ impl Shared {
             branch_protection: options.branch_protection,
             returns_pages: sys::RETURNS_PAGES,
         };
-        let sub_windows = plan.arenas.map(|arena| SubWindow::new(arena.size(), page));
         tracing::debug!(address = %backing.address(), ?writing, size = plan.size, "window");
         Ok(Self {
             backing,
@@ -118,11 +99,7 @@ impl Shared {
                 Writing::TwoAddresses => Align::new(GRANULE)?,
                 Writing::SameAddress => page.align(),
             },
-            state: Mutex::new(State {
-                sub_windows,
-                retired: Vec::new(),
-                books: Books::default(),
-            }),
+            state: Mutex::new(State::new(capabilities.sizes, page)),
         })
     }
 
@@ -202,21 +179,27 @@ impl Shared {
             }
         }
         let taken = taken?;
-        let mut spans: SmallVec<[(SectionKind, Span); 3]> = SmallVec::new();
         let mut granted = 0;
-        let mut ready = true;
+        let mut unready: SmallVec<[Unready; 3]> = SmallVec::new();
         for (kind, taken) in taken.iter() {
-            if let Some(taken) = taken {
-                ready &= state.sub_windows[kind].is_ready(taken.span);
-                granted += taken.span.size();
-                spans.push((kind, taken.span));
+            if let Some(Taken { span, .. }) = *taken {
+                granted += span.size();
+                let sub_window = &mut state.sub_windows[kind];
+                let (sealed, missing) = (sub_window.is_sealed(span), sub_window.missing(span));
+                if sealed || missing.is_some() {
+                    unready.push(Unready {
+                        kind,
+                        sealed: sealed.then_some(span),
+                        missing,
+                    });
+                }
             }
         }
-        if !ready {
+        if !unready.is_empty() {
             drop(state);
-            let made_ready = spans
+            let made_ready = unready
                 .iter()
-                .try_for_each(|&(kind, span)| self.make_ready(kind, span));
+                .try_for_each(|unready| self.make_ready(unready));
             state = self.lock();
             if let Err(error) = made_ready {
                 state.put_back(taken);
@@ -228,27 +211,29 @@ impl Shared {
     }
 
     /// Makes a span that was just taken writable.
-    fn make_ready(&self, kind: SectionKind, span: Span) -> Result<(), Error> {
-        let (sealed, missing) = {
-            let sub_window = &self.lock().sub_windows[kind];
-            (sub_window.is_sealed(span), sub_window.missing(span))
-        };
-        if sealed {
+    fn make_ready(&self, unready: &Unready) -> Result<(), Error> {
+        let kind = unready.kind;
+        if let Some(span) = unready.sealed {
             #[allow(unsafe_code)] // Changes permissions.
             // SAFETY: the span is nobody else's, and where permissions change it is whole pages.
             unsafe {
                 self.backing.unseal(self.in_window(kind, span))?;
             }
         }
-        let Some(missing) = missing else {
+        let Some(missing) = unready.missing else {
             return Ok(());
         };
-        let mut fetched = missing.ahead;
-        if fetched == missing.own || self.backing.commit(self.in_window(kind, fetched)).is_err() {
-            fetched = missing.own;
-            self.backing.commit(self.in_window(kind, fetched))?;
+        if !missing.ahead.is_empty() {
+            let fetched = self.backing.commit(self.in_window(kind, missing.ahead));
+            match fetched {
+                Ok(()) => self.lock().sub_windows[kind].fetched_ahead(missing),
+                Err(error) => tracing::debug!(%error, "no memory in advance"),
+            }
         }
-        self.lock().sub_windows[kind].fetched(missing, fetched);
+        if !missing.own.is_empty() {
+            self.backing.commit(self.in_window(kind, missing.own))?;
+            self.lock().sub_windows[kind].fetched(missing.own);
+        }
         Ok(())
     }
 
@@ -481,21 +466,10 @@ impl Shared {
         if self.backing.is_inherited() {
             return Stats::default();
         }
-        let state = self.lock();
-        let (books, sub_windows) = (&state.books, &state.sub_windows);
         Stats {
-            in_flight: books.in_flight,
-            objects: books.objects,
-            asked: books.asked,
-            granted: books.granted,
-            committed: sub_windows.iter().map(|(_, sub)| sub.committed()).sum(),
             reserved: self.plan.size,
             mappings: self.backing.mappings(),
-            retired: books.retired,
-            frozen: books.frozen,
-            free: each(sub_windows, SubWindow::free_bytes),
-            largest_free: each(sub_windows, SubWindow::largest_free),
-            bookkeeping: sub_windows.iter().map(|(_, sub)| sub.bookkeeping()).sum(),
+            ..self.lock().stats()
         }
     }
 
@@ -510,6 +484,14 @@ impl Shared {
     }
 }
 
+/// A span that was taken and cannot be written to yet.
+struct Unready {
+    kind: SectionKind,
+    /// Where permissions have to change first.
+    sealed: Option<Span>,
+    missing: Option<Missing>,
+}
+
 /// What a lease gives back.
 #[derive(Debug)]
 pub(super) struct Released {
@@ -518,79 +500,4 @@ pub(super) struct Released {
     pub(super) forks: Option<u32>,
     /// As it stands in the books.
     pub(super) asked: usize,
-}
-
-/// Pages on their way to the system. Mostly none.
-type Leaving = SmallVec<[(SectionKind, Returning); 1]>;
-
-impl State {
-    /// # Errors
-    ///
-    /// [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`]. Nothing changed.
-    fn take(
-        &mut self,
-        extents: &PerKind<Extent>,
-        grain: Align,
-    ) -> Result<PerKind<Option<Taken>>, Error> {
-        let mut all = PerKind::default();
-        for (kind, extent) in extents.iter().filter(|(_, extent)| extent.size() > 0) {
-            let taken = self.take_one(kind, extent, grain);
-            match taken {
-                Ok(taken) => all[kind] = Some(taken),
-                Err(error) => {
-                    self.put_back(all);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    fn take_one(
-        &mut self,
-        kind: SectionKind,
-        extent: &Extent,
-        grain: Align,
-    ) -> Result<Taken, Error> {
-        if extent.align() > UNIT {
-            return Err(Error::AlignmentTooLarge {
-                align: extent.align(),
-                limit: UNIT,
-            });
-        }
-        let sub_window = &mut self.sub_windows[kind];
-        let rounded = grain.up(extent.size());
-        let taken = rounded.and_then(|size| sub_window.take(size, extent.align().max(grain)));
-        taken.ok_or_else(|| Error::WindowExhausted {
-            kind,
-            requested: extent.size(),
-            align: extent.align(),
-            largest_free: sub_window.largest_free(),
-        })
-    }
-
-    /// Undoes [`take`](Self::take). Nothing was written to the spans.
-    fn put_back(&mut self, taken: PerKind<Option<Taken>>) {
-        for (kind, taken) in taken.into_iter().rev() {
-            if let Some(taken) = taken {
-                self.sub_windows[kind].cancel(taken.grant);
-            }
-        }
-    }
-
-    fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
-        let returning = self.sub_windows[kind].free(grant);
-        if let Some(returning) = returning {
-            leaving.push((kind, returning));
-        }
-    }
-}
-
-fn each(sub_windows: &PerKind<SubWindow>, of: impl Fn(&SubWindow) -> usize) -> PerKind<usize> {
-    let of = |kind| of(&sub_windows[kind]);
-    PerKind::new(
-        of(SectionKind::Code),
-        of(SectionKind::ReadOnlyData),
-        of(SectionKind::ReadWriteData),
-    )
 }

@@ -12,7 +12,8 @@ const KEEP_OF_USED: usize = 8;
 /// Free memory in one piece that is worth a system call, in bytes.
 const WORTH_RETURNING: usize = 64 << 10;
 
-/// At most this much is fetched in advance, in bytes, and at most as much again as a part of what is there already.
+/// At most this much is fetched in advance, in bytes, and at most a part of what is there already. It begins when half of it
+/// is left, so that other threads go on meanwhile.
 const AHEAD: usize = 256 << 10;
 const AHEAD_OF_USED: usize = 8;
 
@@ -21,6 +22,8 @@ pub(super) struct SubWindow {
     spans: Spans,
     pages: Pages,
     size: usize,
+    /// Up to here pages were fetched, or somebody is about to: nobody else does it in advance.
+    fetched: usize,
     /// Up to here pages have had their final permission at some time. Counts where permissions change only.
     sealed: usize,
     /// How often pages were given back.
@@ -37,9 +40,9 @@ pub(super) struct Taken {
 /// Pages to be fetched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
-    /// Of the span itself.
+    /// Those of a span; empty where they have memory.
     pub(super) own: Span,
-    /// The same and what is fetched in advance.
+    /// Those in advance, right behind or further up; empty where somebody else fetches them.
     pub(super) ahead: Span,
     returns: u32,
 }
@@ -58,6 +61,7 @@ impl SubWindow {
             spans: Spans::new(size),
             pages: Pages::new(page),
             size,
+            fetched: 0,
             sealed: 0,
             returns: 0,
         }
@@ -68,40 +72,47 @@ impl SubWindow {
         Some(Taken { grant, span })
     }
 
-    /// Whether a span can be written to as it is.
-    pub(super) fn is_ready(&self, span: Span) -> bool {
-        self.pages.hold(span) && !self.is_sealed(span)
-    }
-
-    /// What has to be fetched before a span can be written to; `None` where all of it has memory.
-    pub(super) fn missing(&self, span: Span) -> Option<Missing> {
-        if self.pages.hold(span) {
+    /// What has to be fetched before a span can be written to, and what is good to fetch soon. Whoever asks has to do it.
+    pub(super) fn missing(&mut self, span: Span) -> Option<Missing> {
+        let holds = self.pages.hold(span);
+        let ahead = AHEAD.min(self.pages.bytes() / AHEAD_OF_USED);
+        if holds && span.end() + ahead / 2 < self.fetched {
             return None;
         }
-        let own = self.pages.around(span);
-        // Pages behind a sealed one may not be writable.
-        let ahead = match self.is_sealed(span) {
-            true => 0,
-            false => AHEAD.min(self.pages.bytes() / AHEAD_OF_USED),
+        let around = self.pages.around(span);
+        let own = if holds {
+            Span::empty(around.end())
+        } else {
+            around
         };
-        let end = Span::sized(own.end(), ahead).expect("a window's size is a number");
-        let end = self.pages.around(end).end().min(self.size);
+        let from = self.fetched.max(around.end());
+        // Pages behind a sealed one may not be writable.
+        let ahead = if self.is_sealed(span) { 0 } else { ahead };
+        let ahead = Span::sized(from, ahead).expect("a window's size is a number");
+        let to = self.pages.around(ahead).end().min(self.size);
+        let ahead = Span::new(from, to).unwrap_or(Span::empty(from));
+        if own.is_empty() && ahead.is_empty() {
+            return None;
+        }
+        self.fetched = self.fetched.max(ahead.end());
         Some(Missing {
             own,
-            ahead: Span::new(own.start(), end.max(own.end())).expect("not in front of its own"),
+            ahead,
             returns: self.returns,
         })
     }
 
-    /// The missing pages were fetched, those in advance as well or only the span's own.
-    pub(super) fn fetched(&mut self, missing: Missing, fetched: Span) {
-        // Pages that were fetched in advance may have gone back in between; those of the span are its own.
-        let safe = if self.returns == missing.returns {
-            fetched
-        } else {
-            missing.own
-        };
-        self.pages.set(safe);
+    /// A span's own pages were fetched.
+    pub(super) fn fetched(&mut self, pages: Span) {
+        self.pages.set(pages);
+    }
+
+    /// Pages were fetched in advance.
+    pub(super) fn fetched_ahead(&mut self, missing: Missing) {
+        // Some may have gone back in between. That they have memory is then not known, and does no harm.
+        if self.returns == missing.returns {
+            self.pages.set(missing.ahead);
+        }
     }
 
     pub(super) fn span(&self, grant: &Grant) -> Span {
@@ -122,6 +133,9 @@ impl SubWindow {
     pub(super) fn lost(&mut self, pages: Span) {
         self.returns = self.returns.wrapping_add(1);
         self.pages.clear(pages);
+        if pages.end() >= self.fetched {
+            self.fetched = self.fetched.min(pages.start());
+        }
     }
 
     /// Takes a span back. Where that leaves much free memory in one piece, its pages are to go back to the system.

@@ -268,8 +268,8 @@ fn memory_file(size: usize) -> Result<OwnedFd, Error> {
 fn map_file(file: &OwnedFd, size: usize) -> Result<Mapping, Error> {
     let permission = ProtFlags::READ | ProtFlags::WRITE;
     let start = fault::check()
-        // SAFETY: a new mapping takes nothing from anybody.
         .and_then(|()| {
+            // SAFETY: a new mapping takes nothing from anybody.
             Ok(unsafe { mmap(null_mut(), size, permission, MapFlags::SHARED, file, 0) }?)
         })
         .map_err(failed("mmap of a view", size))?;
@@ -291,8 +291,8 @@ fn reserve(size: usize) -> Result<Mapping, Error> {
     let length = size + slack;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     let start = fault::check()
-        // SAFETY: a new mapping takes nothing from anybody.
         .and_then(|()| {
+            // SAFETY: a new mapping takes nothing from anybody.
             Ok(unsafe { mmap_anonymous(null_mut(), length, ProtFlags::empty(), flags) }?)
         })
         .map_err(failed("mmap", length))?;

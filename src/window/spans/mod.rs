@@ -55,7 +55,6 @@ pub(crate) struct Spans {
     end: u32,
     /// In the spans that are in use.
     granted: u32,
-    live: u32,
 }
 
 /// A free span, as it was when it was found.
@@ -90,7 +89,6 @@ impl Spans {
             frontier: 0,
             end,
             granted: 0,
-            live: 0,
         }
     }
 
@@ -137,7 +135,6 @@ impl Spans {
         let (mut below, mut above) = (node.below, node.above);
         let (mut start, mut end) = (node.start(), node.end());
         self.granted -= end - start;
-        self.live -= 1;
         let neighbour = self.nodes[above];
         if neighbour.is_free() {
             self.leave_bin(neighbour);
@@ -213,11 +210,6 @@ impl Spans {
         let largest = holes.take(LOOKS).map(|hole| hole.end - hole.start).max();
         let tail = self.end - self.frontier;
         largest.unwrap_or(0).max(tail) as usize * GRANULE
-    }
-
-    /// How many spans are in use.
-    pub(crate) fn live(&self) -> usize {
-        self.live as usize
     }
 
     /// The bytes of the heap that the allocator itself takes.
@@ -298,7 +290,6 @@ impl Spans {
         let node = &mut self.nodes[own];
         (node.lead, node.trail) = (start, end);
         self.granted += end - start;
-        self.live += 1;
         let node = NonZeroU32::new(own).expect("the root is in no bin, and no new node");
         Grant { node }
     }
@@ -338,11 +329,11 @@ impl Spans {
 
 impl fmt::Debug for Spans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (live, free) = (self.live, self.free_bytes());
+        let free = self.free_bytes();
         let (frontier, end) = (self.frontier(), self.end as usize * GRANULE);
         write!(
             f,
-            "{live} spans below {frontier:#x}, {free:#x} bytes of {end:#x} free"
+            "in use below {frontier:#x}, {free:#x} bytes of {end:#x} free"
         )
     }
 }

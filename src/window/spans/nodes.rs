@@ -52,8 +52,9 @@ impl Node {
 
 /// The nodes, in chunks: growing never copies what is there, and a chunk without nodes goes back to the heap.
 pub(super) struct Nodes {
-    /// Node n is in chunk n / CHUNK. Absent chunks come back before new ones.
-    chunks: Vec<Option<Box<[Node; CHUNK]>>>,
+    /// Node n is in chunk n / CHUNK. Each is as long as its nodes were ever many, with room for CHUNK of them, so that memory is
+    /// touched as it is needed. Absent chunks come back before new ones.
+    chunks: Vec<Option<Vec<Node>>>,
     /// Apart from the chunks, so that the table that every access reads stays small.
     census: Vec<Census>,
     /// Invariant: bit c is set if chunk c is there and has an unused node.
@@ -65,13 +66,15 @@ pub(super) struct Nodes {
     spare: Option<u32>,
 }
 
-const CHUNK: usize = 1024;
+/// Nodes of a chunk: 128 KiB, which a heap asks the system for in one piece. Many small pieces would make it grow step by step,
+/// and each step keeps the other threads of the process from fetching pages.
+const CHUNK: usize = 8192;
 
 /// Who lives in a chunk.
 #[derive(Clone, Copy, Default)]
 struct Census {
     live: u16,
-    /// The first unused slot; the others follow by [`Node::above`].
+    /// One more than the first unused slot below the chunk's length, or 0; the others follow by [`Node::above`].
     unused: u16,
 }
 
@@ -99,8 +102,6 @@ impl Nodes {
             None => self.grow(),
         };
         let census = &mut self.census[chunk];
-        let slot = census.unused;
-        let own = chunk as u32 * CHUNK as u32 + u32::from(slot);
         census.live += 1;
         if usize::from(census.live) == CHUNK {
             self.room[chunk / 64] &= !(1 << (chunk % 64));
@@ -108,15 +109,25 @@ impl Nodes {
         if census.live == 1 {
             self.spare = None;
         }
-        let next = mem::take(&mut self[own]).above;
-        self.census[chunk].unused = next as u16;
-        own
+        let nodes = self.chunks[chunk].as_mut();
+        let nodes = nodes.expect("a chunk with room is there");
+        let slot = match usize::from(census.unused).checked_sub(1) {
+            Some(slot) => {
+                census.unused = mem::take(&mut nodes[slot]).above as u16;
+                slot
+            }
+            None => {
+                nodes.push(Node::default());
+                nodes.len() - 1
+            }
+        };
+        (chunk * CHUNK + slot) as u32
     }
 
     pub(super) fn remove(&mut self, own: u32) {
         let chunk = own as usize / CHUNK;
         let census = &mut self.census[chunk];
-        let unused = mem::replace(&mut census.unused, (own as usize % CHUNK) as u16);
+        let unused = mem::replace(&mut census.unused, (own as usize % CHUNK) as u16 + 1);
         census.live -= 1;
         let is_empty = census.live == 0;
         self.room[chunk / 64] |= 1 << (chunk % 64);
@@ -141,18 +152,18 @@ impl Nodes {
             self.census.push(Census::default());
             self.room.resize(chunk / 64 + 1, 0);
         }
-        let nodes: Box<[Node]> = (1..=CHUNK as u32).map(Node::unused).collect();
-        self.chunks[chunk] = Some(nodes.try_into().ok().expect("as many as a chunk has"));
+        self.chunks[chunk] = Some(Vec::with_capacity(CHUNK));
         self.census[chunk] = Census::default();
         self.room[chunk / 64] |= 1 << (chunk % 64);
         self.lowest = chunk / 64;
         chunk
     }
 
+    /// Bytes that were touched.
     pub(super) fn bookkeeping(&self) -> usize {
-        let chunks = self.chunks.len() - self.absent.len();
-        chunks * size_of::<[Node; CHUNK]>()
-            + self.chunks.capacity() * size_of::<Option<Box<[Node; CHUNK]>>>()
+        let nodes: usize = self.chunks.iter().flatten().map(Vec::len).sum();
+        nodes * size_of::<Node>()
+            + self.chunks.capacity() * size_of::<Option<Vec<Node>>>()
             + self.census.capacity() * size_of::<Census>()
             + self.room.capacity() * size_of::<u64>()
             + self.absent.capacity() * size_of::<u32>()
@@ -169,14 +180,14 @@ impl Index<u32> for Nodes {
     type Output = Node;
 
     fn index(&self, own: u32) -> &Node {
-        let chunk = self.chunks[own as usize / CHUNK].as_deref();
+        let chunk = self.chunks[own as usize / CHUNK].as_ref();
         &chunk.expect("no link leads to a chunk that was dropped")[own as usize % CHUNK]
     }
 }
 
 impl IndexMut<u32> for Nodes {
     fn index_mut(&mut self, own: u32) -> &mut Node {
-        let chunk = self.chunks[own as usize / CHUNK].as_deref_mut();
+        let chunk = self.chunks[own as usize / CHUNK].as_mut();
         &mut chunk.expect("no link leads to a chunk that was dropped")[own as usize % CHUNK]
     }
 }

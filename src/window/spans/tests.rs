@@ -109,7 +109,6 @@ fn check(spans: &Spans, used: &BTreeMap<usize, usize>) {
     assert_eq!(spans.bins.last(), last);
 
     assert_eq!(spans.frontier(), tail.start());
-    assert_eq!(spans.live(), used.len());
     let free: usize = gaps.iter().map(|gap| gap.size()).sum();
     assert_eq!(spans.free_bytes(), free);
     let largest = gaps.iter().map(|gap| gap.size()).max().unwrap();
@@ -257,7 +256,7 @@ fn a_full_sub_window_freed_in_any_order_is_one_span_again() {
             .last();
         assert_eq!(last, Span::new(0, size));
         check(&spans, &BTreeMap::new());
-        assert!(spans.bookkeeping() < fresh + 32 * 1024, "chunks are kept");
+        assert!(spans.bookkeeping() < fresh + 288 * 1024, "chunks are kept");
     }
 }
 
@@ -292,7 +291,7 @@ fn what_is_kept_for_a_span_is_sixteen_bytes() {
     assert_eq!(size_of::<Option<Grant>>(), 4);
     let mut spans = Spans::new(64 * MIB);
     let fresh = spans.bookkeeping();
-    assert!((16 * 1024..24 * 1024).contains(&fresh), "{fresh}");
+    assert!((4 * 1024..6 * 1024).contains(&fresh), "{fresh}");
     let grants: Vec<_> = (0..100_000)
         .map(|_| spans.allocate(100, Align::ONE))
         .collect();
@@ -334,7 +333,7 @@ fn debug_output_counts() {
     let mut spans = Spans::new(0x1000);
     let _kept = spans.allocate(0x20, Align::ONE);
     let text = format!("{spans:?}");
-    assert_eq!(text, "1 spans below 0x20, 0xfe0 bytes of 0x1000 free");
+    assert_eq!(text, "in use below 0x20, 0xfe0 bytes of 0x1000 free");
 }
 
 #[test]
@@ -413,7 +412,9 @@ fn sizes_that_no_sub_window_has_are_refused() {
 fn a_grant_of_another_sub_window_is_not_freed() {
     let (mut code, mut data) = (Spans::new(MIB), Spans::new(MIB));
     let grants = [16, 32].map(|size| code.allocate(size, Align::ONE).unwrap().0);
-    let _other = data.allocate(48, Align::ONE).unwrap().0;
+    let _below = data.allocate(48, Align::ONE);
+    let freed = data.allocate(48, Align::ONE).unwrap().0;
+    data.free(freed);
     let [_, second] = grants;
     data.free(second);
 }

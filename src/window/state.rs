@@ -1,0 +1,141 @@
+//! Who has which of a window's memory: numbers only, for whoever holds the lock.
+
+use smallvec::SmallVec;
+
+use super::spans::Grant;
+use super::sub_window::{Returning, SubWindow, Taken};
+use crate::error::Error;
+use crate::kind::{PerKind, SectionKind};
+use crate::layout::{Extent, UNIT};
+use crate::num::{Align, PageSize};
+use crate::stats::Stats;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) sub_windows: PerKind<SubWindow>,
+    /// Freed code that some core may still remember.
+    pub(super) retired: Vec<Grant>,
+    pub(super) books: Books,
+}
+
+/// What is in use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Books {
+    pub(super) in_flight: usize,
+    pub(super) objects: usize,
+    pub(super) asked: usize,
+    pub(super) granted: usize,
+    pub(super) frozen: usize,
+    pub(super) retired: usize,
+}
+
+/// Pages on their way to the system. Mostly none.
+pub(super) type Leaving = SmallVec<[(SectionKind, Returning); 1]>;
+
+impl State {
+    /// Nothing in use of sub-windows of these sizes.
+    pub(super) fn new(sizes: PerKind<usize>, page: PageSize) -> Self {
+        Self {
+            sub_windows: sizes.map(|size| SubWindow::new(size, page)),
+            retired: Vec::new(),
+            books: Books::default(),
+        }
+    }
+
+    /// All but what the memory as a whole takes.
+    pub(super) fn stats(&self) -> Stats {
+        let Self {
+            books, sub_windows, ..
+        } = self;
+        Stats {
+            in_flight: books.in_flight,
+            objects: books.objects,
+            asked: books.asked,
+            granted: books.granted,
+            committed: sum(sub_windows, SubWindow::committed),
+            retired: books.retired,
+            frozen: books.frozen,
+            free: each(sub_windows, SubWindow::free_bytes),
+            largest_free: each(sub_windows, SubWindow::largest_free),
+            bookkeeping: sum(sub_windows, SubWindow::bookkeeping),
+            ..Stats::default()
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`]. Nothing changed.
+    pub(super) fn take(
+        &mut self,
+        extents: &PerKind<Extent>,
+        grain: Align,
+    ) -> Result<PerKind<Option<Taken>>, Error> {
+        let mut all = PerKind::default();
+        for (kind, extent) in extents.iter().filter(|(_, extent)| extent.size() > 0) {
+            let taken = self.take_one(kind, extent, grain);
+            match taken {
+                Ok(taken) => all[kind] = Some(taken),
+                Err(error) => {
+                    self.put_back(all);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn take_one(
+        &mut self,
+        kind: SectionKind,
+        extent: &Extent,
+        grain: Align,
+    ) -> Result<Taken, Error> {
+        if extent.align() > UNIT {
+            return Err(Error::AlignmentTooLarge {
+                align: extent.align(),
+                limit: UNIT,
+            });
+        }
+        let sub_window = &mut self.sub_windows[kind];
+        let rounded = grain.up(extent.size());
+        let taken = rounded.and_then(|size| sub_window.take(size, extent.align().max(grain)));
+        taken.ok_or_else(|| Error::WindowExhausted {
+            kind,
+            requested: extent.size(),
+            align: extent.align(),
+            largest_free: sub_window.largest_free(),
+        })
+    }
+
+    /// Undoes [`take`](Self::take). Nothing was written to the spans.
+    pub(super) fn put_back(&mut self, taken: PerKind<Option<Taken>>) {
+        for (kind, taken) in taken.into_iter().rev() {
+            if let Some(taken) = taken {
+                self.sub_windows[kind].cancel(taken.grant);
+            }
+        }
+    }
+
+    pub(super) fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
+        let returning = self.sub_windows[kind].free(grant);
+        if let Some(returning) = returning {
+            leaving.push((kind, returning));
+        }
+    }
+}
+
+fn each(sub_windows: &PerKind<SubWindow>, of: impl Fn(&SubWindow) -> usize) -> PerKind<usize> {
+    let of = |kind| of(&sub_windows[kind]);
+    PerKind::new(
+        of(SectionKind::Code),
+        of(SectionKind::ReadOnlyData),
+        of(SectionKind::ReadWriteData),
+    )
+}
+
+fn sum(sub_windows: &PerKind<SubWindow>, of: impl Fn(&SubWindow) -> usize) -> usize {
+    sub_windows
+        .iter()
+        .map(|(_, sub_window)| of(sub_window))
+        .sum()
+}
