@@ -1,10 +1,12 @@
 //! Loads, links and runs object files: `llvm-rtdyld`'s job, on this crate's loader.
 //!
-//! `rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object] [--print-alloc-requests] OBJECT... [--args ARGUMENT...]`
+//! `rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object | --window] [--print-alloc-requests] OBJECT...
+//! [--args ARGUMENT...]`
 //!
 //! Loads all objects into one block, calls the entry as C calls `main` (its first argument is the first object), and exits with
 //! its result. What the objects do not define comes from this process and the libraries. `--per-object` gives each object a
-//! block of its own. `--print-alloc-requests` prints what the loader asks the memory manager for. Failures of its own are one
+//! block of its own, wherever the system maps it; `--window` gives each a reservation of its own in one window, where they
+//! reach each other. `--print-alloc-requests` prints what the loader asks the memory manager for. Failures of its own are one
 //! line, and status 1.
 
 use std::ffi::CString;
@@ -14,7 +16,7 @@ use std::ptr::NonNull;
 use nearcode::loader::{Library, LoadError, Loader, Placement};
 use nearcode::{
     Address, AllocationSpace, Error, Image, ReservationId, ReservingMemoryManager, SectionId,
-    SectionKind, SectionMemoryManager, SectionRequest,
+    SectionKind, SectionMemoryManager, SectionRequest, Window,
 };
 
 fn main() {
@@ -27,14 +29,16 @@ fn main() {
     }
 }
 
-const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object] [--print-alloc-requests] \
-    OBJECT... [--args ARGUMENT...]";
+const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object | --window] \
+    [--print-alloc-requests] OBJECT... [--args ARGUMENT...]";
 
 struct Options {
     entry: String,
     libraries: Vec<String>,
     placement: Placement,
-    manager: fn() -> Box<dyn ReservingMemoryManager>,
+    manager: fn() -> Result<SectionMemoryManager, Error>,
+    /// What stands between the loader and the manager.
+    shell: fn(SectionMemoryManager) -> Box<dyn ReservingMemoryManager>,
     objects: Vec<String>,
     arguments: Vec<String>,
 }
@@ -45,7 +49,8 @@ impl Options {
             entry: "main".into(),
             libraries: Vec::new(),
             placement: Placement::Together,
-            manager: || Box::new(SectionMemoryManager::new()),
+            manager: || Ok(SectionMemoryManager::new()),
+            shell: |manager| Box::new(manager),
             objects: Vec::new(),
             arguments: Vec::new(),
         };
@@ -56,8 +61,12 @@ impl Options {
                 ("--entry", name) if !name.is_empty() => options.entry = name.into(),
                 ("--dylib", name) if !name.is_empty() => options.libraries.push(name.into()),
                 ("--per-object", "") => options.placement = Placement::PerObject,
+                ("--window", "") => {
+                    options.placement = Placement::PerObject;
+                    options.manager = || Ok(SectionMemoryManager::in_window(&Window::new()?));
+                }
                 ("--print-alloc-requests", "") => {
-                    options.manager = || Box::new(Printing(SectionMemoryManager::new()))
+                    options.shell = |manager| Box::new(Printing(manager))
                 }
                 ("--args", "") => options.arguments.extend(words.by_ref()),
                 _ if word.starts_with("--") => return Err(format!("{word} is no option; {USAGE}")),
@@ -100,7 +109,7 @@ fn load_and_call(
     for (name, bytes) in options.objects.iter().zip(files) {
         loader.load(name, bytes)?;
     }
-    let mut manager = (options.manager)();
+    let mut manager = (options.shell)((options.manager)()?);
     // SAFETY: whoever names an object on the command line wants its code to run; its unwind tables come with it.
     let program = unsafe { loader.link_with_eh_frames(&mut *manager, &libraries) }?;
     // SAFETY: as above; the entry of a C program is its `main`.

@@ -184,6 +184,16 @@ fn runs_as_linked_when_scattered(program: &Program) {
     );
 }
 
+/// With a reservation for each object, and direct references between them.
+fn runs_as_linked_in_a_window(program: &Program) {
+    let library = support::shared(&support::source("scatter.c"));
+    for preload in [None, Some(library.as_path())] {
+        let mut rtdyld = support::rtdyld(preload);
+        rtdyld.arg("--window");
+        assert_eq!(program.load(rtdyld), program.linked, "{preload:?}");
+    }
+}
+
 #[test]
 fn lua_runs_as_it_does_when_linked() {
     runs_as_linked(lua());
@@ -239,6 +249,77 @@ fn sqlite_runs_wherever_the_system_places_mappings() {
 fn rust_objects_run_wherever_the_system_places_mappings() {
     runs_as_linked_when_scattered(without_std());
     runs_as_linked_when_scattered(&with_std(&["panic"]));
+}
+
+#[test]
+fn lua_runs_in_a_window_object_by_object() {
+    runs_as_linked_in_a_window(lua());
+}
+
+#[test]
+fn zstd_runs_in_a_window_object_by_object() {
+    runs_as_linked_in_a_window(zstd());
+}
+
+#[test]
+fn sqlite_runs_in_a_window_object_by_object() {
+    runs_as_linked_in_a_window(sqlite());
+}
+
+#[test]
+fn rust_objects_run_in_a_window_object_by_object() {
+    runs_as_linked_in_a_window(without_std());
+    runs_as_linked_in_a_window(&with_std(&["one", "two"]));
+}
+
+#[test]
+fn a_rust_panic_unwinds_through_code_in_a_window() {
+    runs_as_linked_in_a_window(&with_std(&["panic"]));
+}
+
+/// Objects that say where they are. They refer to each other through GOTs only, so that they run wherever they lie.
+fn addresses() -> Vec<PathBuf> {
+    let flags = ["-O1", "-fPIC"];
+    let part = |name| {
+        let text = format!(
+            "int variable_{name} = 1; const int constant_{name} = 2; int zero_{name}[500];\n\
+             int function_{name}(void) {{ return variable_{name} + constant_{name} + zero_{name}[0]; }}\n"
+        );
+        support::compile_text(&format!("part_{name}"), &text, &flags)
+    };
+    let text = "#include <stdio.h>\n\
+         #define PART(x) extern int variable_##x, zero_##x[], function_##x(void); extern const int constant_##x;\n\
+         #define SAY(x) printf(\"%p %p %p %p \", &variable_##x, &constant_##x, zero_##x, function_##x)\n\
+         PART(a) PART(b)\n\
+         int main(void) { SAY(a); SAY(b); printf(\"%p\\n\", main); return function_a() + function_b(); }\n";
+    let main = support::compile_text("addresses", text, &flags);
+    vec![main, part("a"), part("b")]
+}
+
+/// How far apart three objects with a reservation each lie, in bytes, where the system scatters mappings.
+fn distance_with(option: &str) -> u64 {
+    let library = support::shared(&support::source("scatter.c"));
+    let mut rtdyld = support::rtdyld(Some(&library));
+    let objects = addresses();
+    rtdyld.args([option, "--print-alloc-requests"]);
+    let said = run(rtdyld.args(&objects));
+    assert_eq!(said.status, "exit status: 6", "{said:?}");
+    let reservations = said.stdout.matches("reserveAllocationSpace(").count();
+    assert_eq!(reservations, objects.len(), "{said:?}");
+    let last = said.stdout.lines().last().expect("the program's own line");
+    let address = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16);
+    let addresses: Result<Vec<u64>, _> = last.split(' ').map(address).collect();
+    let addresses = addresses.unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    assert_eq!(addresses.len(), 9, "{said:?}");
+    addresses.iter().max().expect("nine") - addresses.iter().min().expect("nine")
+}
+
+#[test]
+fn in_a_window_the_reservations_of_all_objects_lie_within_2_gib() {
+    let far = distance_with("--per-object");
+    assert!(far > 2 << 30, "nothing was scattered: {far:#x}");
+    let near = distance_with("--window");
+    assert!(near < 2 << 30, "{near:#x}");
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl Linker<'_, '_> {
         } else if matches!(definition, Definition::Outside(_) | Definition::Absent) {
             "the symbol is not in the program: compile with -fPIC, so that it is reached through the GOT"
         } else if !site.plan.contains(definition) {
-            "the symbol is in another reservation: give both objects one"
+            "the symbol is in another reservation: give both objects one, or a window"
         } else {
             "the program is too large for its code model"
         };

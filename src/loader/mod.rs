@@ -33,7 +33,7 @@ use self::object::Object;
 use crate::error::Error;
 use crate::manager::ReservingMemoryManager;
 
-/// Which objects share a reservation, and so a GOT, and are in reach of each other whatever happens.
+/// Which objects share a reservation, and so a GOT, and are in reach of each other whatever memory manager there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Placement {
@@ -41,7 +41,7 @@ pub enum Placement {
     #[default]
     Together,
     /// None: each has its own. Calls from one to another go through stubs where they must; references to another's data
-    /// may be out of reach.
+    /// may be out of reach of dedicated blocks, and are in reach in a [`Window`](crate::Window).
     PerObject,
 }
 
