@@ -38,23 +38,29 @@
 //!
 //! What is left over in a block is never served to another object, so no object is ever spread over two blocks.
 //!
+//! Where objects are many and small, or refer to each other, they share a [`Window`]: one range of addresses, reserved once, in
+//! which everything reaches everything and objects of each kind lie side by side.
+//!
 //! # The life of a piece of code
 //!
 //! | | a loader of your own | typed, for one object |
 //! |---|---|---|
-//! | plan | [`reserve_allocation_space`](ReservingMemoryManager::reserve_allocation_space) | [`DedicatedBlocks::reserve`] |
+//! | choose | [`SectionMemoryManager::new`] or [`in_window`](SectionMemoryManager::in_window) | [`DedicatedBlocks`] or [`Window`] |
+//! | plan | [`reserve_allocation_space`](ReservingMemoryManager::reserve_allocation_space) | [`DedicatedBlocks::reserve`] or [`Window::reserve`] |
 //! | allocate | [`allocate_section`](ReservingMemoryManager::allocate_section) | [`Reservation::allocate_section`] |
 //! | fill, relocate | [`section_mut`](ReservingMemoryManager::section_mut), [`address`](ReservingMemoryManager::address), [`reach`] | the same on [`Reservation`] |
 //! | finish | [`finalize_memory`](ReservingMemoryManager::finalize_memory) | [`Reservation::finalize`] |
 //! | run | [`Image::pointer`] | [`Image::pointer`] |
 //! | unload | drop the [`Image`] | drop the [`Image`] |
 //!
-//! Who has no loader hands object files to [`loader`]. `examples/custom_loader.rs` goes through the first column.
+//! Who has no loader hands object files to [`loader`]. `examples/custom_loader.rs` goes through the first column,
+//! `examples/window.rs` does so in a window.
 //!
 //! # What it does not do
 //!
-//! It does not compile, it does not load shared libraries, and it does not make memory writable and executable at once. Each
-//! object takes whole pages of its own. Thread-local storage and indirect functions are refused by the loader.
+//! It does not compile, it does not load shared libraries, and it does not make memory writable and executable at once at
+//! one address. Outside of a window each object takes whole pages of its own. Thread-local storage and indirect functions are
+//! refused by the loader.
 //!
 //! # Features
 //!
