@@ -21,6 +21,8 @@ mod shared;
 mod spans;
 mod state;
 mod sub_window;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,165 @@
+//! What happens when the system refuses.
+
+use super::*;
+use crate::kind::{PerKind, SectionKind};
+use crate::layout::SectionRequest;
+use crate::num::Align;
+use crate::sys::fault;
+
+const WAYS: [Writing; 2] = [Writing::TwoAddresses, Writing::SameAddress];
+
+fn options(writing: Writing) -> WindowOptions {
+    WindowOptions::new()
+        .with_size(8 << 20)
+        .with_writing(writing)
+}
+
+fn plan() -> [SectionRequest<'static>; 3] {
+    SectionKind::ALL.map(|kind| SectionRequest::new("s", kind, 100, Align::ONE))
+}
+
+fn filled(window: &Window) -> Reservation {
+    let mut reservation = window.reserve(&AllocationSpace::Sections(&plan())).unwrap();
+    for request in plan() {
+        let section = reservation.allocate_section(&request).unwrap();
+        reservation.section_mut(section).unwrap().fill(7);
+    }
+    reservation
+}
+
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>) {
+    let Err(Error::System { source, .. } | Error::Barrier { source }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(source.kind(), fault::ANSWER);
+}
+
+/// All but what is kept in advance.
+fn in_use(window: &Window) -> (usize, usize, usize, usize, PerKind<usize>) {
+    let stats = window.stats();
+    let free = *stats.free();
+    (
+        stats.in_flight(),
+        stats.objects(),
+        stats.asked(),
+        stats.granted(),
+        free,
+    )
+}
+
+#[test]
+fn a_window_that_the_system_refuses_is_an_error_whichever_call_it_refuses() {
+    for way in WAYS {
+        let mut refusals = 0;
+        for n in 0.. {
+            let (window, failed) =
+                fault::failing(n..usize::MAX, || Window::with_options(&options(way)));
+            if !failed {
+                assert_eq!(window.unwrap().capabilities().writing(), way);
+                break;
+            }
+            assert_refused(window);
+            refusals += 1;
+        }
+        assert!(refusals >= 7, "{way:?}: {refusals} system calls");
+    }
+}
+
+#[test]
+fn refused_once_a_smaller_window_is_had_down_to_the_floor() {
+    let refused_once = |floor| {
+        let options = options(Writing::TwoAddresses)
+            .with_size(32 << 20)
+            .with_floor(floor);
+        fault::failing(3..4, || Window::with_options(&options)).0
+    };
+    let window = refused_once(16 << 20).unwrap();
+    let size = window.capabilities().size();
+    assert!(size <= 16 << 20 && size > 13 << 20, "{size}");
+    assert_refused(refused_once((16 << 20) + 1));
+}
+
+#[test]
+fn refused_two_addresses_the_window_says_that_it_has_one_unless_told_otherwise() {
+    let wanted = options(Writing::TwoAddresses).with_floor(8 << 20);
+    let best = WindowOptions {
+        writing: None,
+        ..wanted
+    };
+    // The size of the memory file, which only the first way has, and which is not tried in another way.
+    let refused = |options| fault::failing(5..6, || Window::with_options(&options)).0;
+    assert_refused(refused(wanted));
+    let window = refused(best).unwrap();
+    assert_eq!(window.capabilities().writing(), Writing::SameAddress);
+    assert!(!window.capabilities().kernel_forbids_writing());
+}
+
+#[test]
+fn a_reservation_that_the_system_refuses_changes_nothing_whichever_call_it_refuses() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        let before = in_use(&window);
+        for n in 0.. {
+            let plan = plan();
+            let space = AllocationSpace::Sections(&plan);
+            let (result, failed) = fault::failing(n..usize::MAX, || window.reserve(&space));
+            if !failed {
+                assert!(n > 0, "pages were fetched");
+                break;
+            }
+            assert_refused(result);
+            assert_eq!(in_use(&window), before);
+        }
+        drop(filled(&window));
+        let after = in_use(&window);
+        assert_eq!((after.0, after.1, after.2, after.3), (0, 0, 0, 0));
+    }
+}
+
+#[test]
+fn a_finalization_that_the_system_refuses_hands_the_reservation_back() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        for n in 0.. {
+            let reservation = filled(&window);
+            let before = in_use(&window);
+            let (result, failed) = fault::failing(n..n + 1, || reservation.finalize());
+            if !failed {
+                assert_eq!(result.unwrap().sections().count(), 3);
+                break;
+            }
+            let (error, reservation) = result.unwrap_err().into_parts();
+            assert_refused::<()>(Err(error));
+            assert_eq!(in_use(&window), before);
+            let mut reservation = reservation.expect("only one call was refused");
+            for request in plan() {
+                let section = reservation.allocate_section(&request).unwrap();
+                reservation.section_mut(section).unwrap().fill(8);
+            }
+            reservation.finalize().expect("the next attempt works");
+        }
+    }
+}
+
+#[test]
+fn what_is_dropped_while_the_system_refuses_everything_is_not_lost() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        let capacity = window
+            .stats()
+            .free()
+            .iter()
+            .map(|(_, free)| free)
+            .sum::<usize>();
+        for round in 0..300 {
+            let image = filled(&window).finalize().unwrap();
+            let reservation = filled(&window);
+            // Seldom all at once, so that every way to go wrong is met.
+            fault::failing(round % 3..usize::MAX, || drop((image, reservation)));
+        }
+        let stats = window.stats();
+        let free = stats.free().iter().map(|(_, free)| free).sum::<usize>();
+        assert_eq!(free + stats.retired(), capacity, "{way:?}: {stats:?}");
+        assert_eq!((stats.granted(), stats.asked()), (0, 0));
+    }
+}
