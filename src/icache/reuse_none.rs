@@ -1,5 +1,5 @@
-//! Where each publication makes every core fetch anew: that covers what was freed before it. And where code has only one
-//! address: pages that were executable become writable first, for which the system interrupts all cores.
+//! Where each publication makes every core fetch anew: that covers what was freed before it. And where there is no code at two
+//! addresses.
 
 use std::io;
 

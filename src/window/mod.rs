@@ -24,6 +24,7 @@ mod sub_window;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use lease::Lease;
@@ -63,7 +64,7 @@ use crate::stats::Stats;
 ///
 /// In a child the window is there to run what was published before, and nothing else: every other use is
 /// [`Error::InheritedWindow`], and dropping what was inherited gives nothing back. See [`AfterFork`] for the parent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Window(Arc<Shared>);
 
 impl Window {
@@ -111,5 +112,14 @@ impl Window {
         let (content, extents) = Content::plan(space)?;
         let (lease, spans) = self.0.lease(&extents)?;
         Ok(Reservation::new(content, spans, Memory::Lease(lease)))
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let capabilities = self.capabilities();
+        let start = self.address();
+        let end = start.wrapping_add(capabilities.size() as u64);
+        write!(f, "{start}..{end} {:?}", capabilities.writing())
     }
 }

@@ -1,6 +1,7 @@
 //! What a window is asked to be, and what it turned out to be.
 
-use crate::kind::PerKind;
+use crate::kind::{PerKind, SectionKind};
+use crate::reach::Reach;
 
 /// How code and read-only data come to be in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,6 +141,17 @@ impl Capabilities {
     /// the system refused.
     pub const fn size(&self) -> usize {
         self.size
+    }
+
+    /// The widest distance that a relocation has to span in it: every 32-bit one does.
+    pub const fn reach(&self) -> Reach {
+        Reach::PREL32
+    }
+
+    /// Whether every direct branch of AArch64 reaches all code in it; otherwise calls may need veneers. Those of the other CPUs
+    /// reach as far as [`reach`](Self::reach).
+    pub fn branches_reach_all_code(&self) -> bool {
+        self.sizes[SectionKind::Code] <= 128 << 20 // CALL26 and JUMP26 (aaelf64).
     }
 
     /// What there is for each kind, in bytes.

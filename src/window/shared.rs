@@ -42,7 +42,6 @@ impl Shared {
     /// [`Error::Unsupported`], [`Error::System`], [`Error::Barrier`].
     pub(super) fn map(options: &WindowOptions) -> Result<Self, Error> {
         icache::prepare().map_err(|source| Error::Barrier { source })?;
-        icache::prepare_reuse().map_err(|source| Error::Barrier { source })?;
         if options.after_fork == AfterFork::Freeze {
             let size = options.size;
             sys::count_forks().map_err(|source| Error::System {
@@ -62,6 +61,9 @@ impl Shared {
 
     /// Tries the size that is asked for, and half of it, down to the floor.
     fn halving(options: &WindowOptions, writing: Writing) -> Result<Self, Error> {
+        if writing == Writing::TwoAddresses {
+            icache::prepare_reuse().map_err(|source| Error::Barrier { source })?;
+        }
         let mut asked = *options;
         loop {
             let refused = match Self::map_exactly(&asked, writing) {
@@ -432,7 +434,13 @@ impl Shared {
         if retired.is_empty() {
             return Ok(false);
         }
-        if let Err(source) = icache::forget_freed_code() {
+        // Where permissions change, code becomes writable before it is used again, and the system interrupts all cores for it.
+        let forgotten = if self.seals() {
+            Ok(())
+        } else {
+            icache::forget_freed_code()
+        };
+        if let Err(source) = forgotten {
             self.lock().retired.extend(retired);
             return Err(Error::Barrier { source });
         }
