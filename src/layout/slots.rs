@@ -67,8 +67,8 @@ impl fmt::Debug for Shape {
 }
 
 impl Slots {
-    /// Makes places for these sections, the first it has, and says what each kind needs for them: where they end, and the strictest alignment. Empty
-    /// sections need no place: they are nowhere in the way.
+    /// Makes places for these sections, the first it has, and says what each kind needs for them: where they end, and the
+    /// strictest alignment. Empty sections need no place: they are nowhere in the way.
     ///
     /// In descending alignment padding can only arise behind a size that is no multiple of the next alignment. Smaller
     /// sections go into such gaps first, each into the tightest one that holds it; the rest is appended. Where sizes are
@@ -78,7 +78,6 @@ impl Slots {
     /// # Errors
     ///
     /// [`Error::SizeOverflow`], naming a section that ends beyond the number range.
-    #[inline]
     pub(crate) fn pack(
         &mut self,
         sections: &[SectionRequest<'_>],
@@ -118,24 +117,20 @@ impl Slots {
     ///
     /// The shape of one that ends beyond the number range.
     fn place(&mut self) -> Result<(), Shape> {
-        let mut gaps = Gaps::new(SectionKind::Code);
+        let mut gaps = Gaps::default();
         for slot in &mut self.slots {
             let (kind, size, align) = (slot.shape.kind(), slot.shape.size(), slot.shape.align());
-            if kind != gaps.kind {
-                gaps.empty_for(kind);
+            if let Some(start) = gaps.take(kind, size, align) {
+                slot.start = start;
+                continue;
             }
-            slot.start = match gaps.take(size, align) {
-                Some(start) => start,
-                None => {
-                    let end = &mut self.ends[kind];
-                    let start = align.up(*end);
-                    let place = start.and_then(|start| Span::sized(start, size));
-                    let place = place.ok_or(slot.shape)?;
-                    gaps.put(Span::new(*end, place.start()).expect("rounded up"));
-                    *end = place.end();
-                    place.start()
-                }
-            };
+            let end = self.ends[kind];
+            let start = align.up(end).ok_or(slot.shape)?;
+            slot.start = start;
+            self.ends[kind] = start.checked_add(size).ok_or(slot.shape)?;
+            if start > end {
+                gaps.put(kind, Span::new(end, start).expect("rounded up"));
+            }
         }
         Ok(())
     }
@@ -157,53 +152,38 @@ impl Slots {
     }
 }
 
-/// Unused bytes between sections of one kind that were placed already, by size.
+/// Unused bytes between sections that were placed already, by kind and size.
 ///
-/// Invariant: each gap ends at a multiple of every alignment that is still to come, since alignments descend.
+/// Invariant: each gap ends at a multiple of every alignment of its kind that is still to come, since alignments descend.
+#[derive(Default)]
 struct Gaps {
-    kind: SectionKind,
-    by_size: BTreeMap<usize, Vec<usize>>,
+    by_size: BTreeMap<(SectionKind, usize), Vec<usize>>,
 }
 
 impl Gaps {
-    fn new(kind: SectionKind) -> Self {
-        Self {
-            kind,
-            by_size: BTreeMap::new(),
-        }
-    }
-
-    fn empty_for(&mut self, kind: SectionKind) {
-        self.kind = kind;
-        if !self.by_size.is_empty() {
-            self.by_size.clear();
-        }
-    }
-
-    fn put(&mut self, gap: Span) {
+    fn put(&mut self, kind: SectionKind, gap: Span) {
         if !gap.is_empty() {
-            self.by_size
-                .entry(gap.size())
-                .or_default()
-                .push(gap.start());
+            let starts = self.by_size.entry((kind, gap.size())).or_default();
+            starts.push(gap.start());
         }
     }
 
     /// The tightest gap that holds `size` bytes at `align`. By the invariant a gap holds them just if it holds `size`
     /// rounded up to `align`: one look-up finds it.
-    fn take(&mut self, size: usize, align: Align) -> Option<usize> {
+    fn take(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<usize> {
         if self.by_size.is_empty() {
             return None; // Nearly always.
         }
-        let (&gap_size, starts) = self.by_size.range_mut(align.up(size)?..).next()?;
+        let fitting = (kind, align.up(size)?)..=(kind, usize::MAX);
+        let (&(_, gap_size), starts) = self.by_size.range_mut(fitting).next()?;
         let start = starts.pop()?;
         if starts.is_empty() {
-            self.by_size.remove(&gap_size);
+            self.by_size.remove(&(kind, gap_size));
         }
         let gap = Span::sized(start, gap_size)?;
         let taken = gap.first_fit(size, align, 0)?;
-        self.put(Span::new(gap.start(), taken.start())?);
-        self.put(Span::new(taken.end(), gap.end())?);
+        self.put(kind, Span::new(gap.start(), taken.start())?);
+        self.put(kind, Span::new(taken.end(), gap.end())?);
         Some(taken.start())
     }
 }
