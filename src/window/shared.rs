@@ -65,6 +65,7 @@ impl Shared {
             icache::prepare_reuse().map_err(|source| Error::Barrier { source })?;
         }
         let mut asked = *options;
+        asked.size = asked.size.min(WindowPlan::LARGEST);
         loop {
             let refused = match Self::map_exactly(&asked, writing) {
                 Err(error @ Error::System { .. }) => error,
@@ -131,7 +132,9 @@ impl Shared {
         extents: &PerKind<Extent>,
     ) -> Result<(Lease, PerKind<Span>), Error> {
         self.check_own()?;
-        let asked = extents.iter().map(|(_, extent)| extent.size()).sum();
+        // Where the sum does not fit into a number, the spans do not fit into a window.
+        let sizes = extents.iter().map(|(_, extent)| extent.size());
+        let asked = sizes.fold(0, usize::saturating_add);
         let taken = self.take(extents, |books, granted| {
             books.in_flight += 1;
             books.asked += asked;

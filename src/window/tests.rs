@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::SectionRequest;
+use crate::layout::{Extent, SectionRequest};
 use crate::num::Align;
 use crate::sys::fault;
 
@@ -161,5 +161,29 @@ fn what_is_dropped_while_the_system_refuses_everything_is_not_lost() {
         let free = stats.free().iter().map(|(_, free)| free).sum::<usize>();
         assert_eq!(free + stats.retired(), capacity, "{way:?}: {stats:?}");
         assert_eq!((stats.granted(), stats.asked()), (0, 0));
+    }
+}
+
+#[test]
+fn totals_beyond_the_number_range_are_refused() {
+    let window = Window::with_options(&options(Writing::TwoAddresses)).unwrap();
+    let most = Extent::new(usize::MAX, Align::ONE);
+    for totals in [
+        PerKind::new(most, most, most),
+        PerKind::new(Extent::EMPTY, most, most),
+    ] {
+        let refused = window
+            .reserve(&AllocationSpace::Totals(totals))
+            .unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                Error::WindowExhausted {
+                    requested: usize::MAX,
+                    ..
+                }
+            ),
+            "{refused}"
+        );
     }
 }
