@@ -42,8 +42,8 @@ impl Backing {
         match self {
             // Four guards, three kinds, the writable view.
             Self::Dual(_) => 9,
-            // Four guards, three kinds, and of code and read-only data a part that never was in use.
-            Self::Pool(_) => 10,
+            // Four guards, three kinds, of code and read-only data a part that never was in use, what alignment left over.
+            Self::Pool(_) => 12,
         }
     }
 

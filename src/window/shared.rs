@@ -3,7 +3,7 @@
 //! Law: the lock is held for numbers only. Bytes are written and the system is asked for pages without it, on spans that are
 //! somebody's.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     /// Sizes and alignments of spans are multiples of it: a granule, or a page.
     grain: Align,
     state: Mutex<State>,
+    /// Rung when [`State::moving`] becomes less and somebody waits.
+    moved: Condvar,
 }
 
 impl Shared {
@@ -103,6 +105,7 @@ impl Shared {
                 Writing::SameAddress => page.align(),
             },
             state: Mutex::new(State::new(capabilities.sizes, page)),
+            moved: Condvar::new(),
         })
     }
 
@@ -174,16 +177,22 @@ impl Shared {
         enter: impl FnOnce(&mut Books, usize),
     ) -> Result<PerKind<Option<Taken>>, Error> {
         let mut state = self.lock();
-        let mut taken = state.take(extents, self.grain);
-        if let Err(Error::WindowExhausted { .. }) = taken {
-            drop(state);
-            let found_some = self.reclaim()?;
-            state = self.lock();
-            if found_some {
-                taken = state.take(extents, self.grain);
+        let taken = loop {
+            match state.take(extents, self.grain) {
+                Err(Error::WindowExhausted { .. }) if !state.retired.is_empty() => {
+                    drop(state);
+                    self.reclaim()?;
+                    state = self.lock();
+                }
+                Err(Error::WindowExhausted { .. }) if state.moving > 0 => {
+                    state.waiting += 1;
+                    let waited = self.moved.wait(state);
+                    state = waited.unwrap_or_else(PoisonError::into_inner);
+                    state.waiting -= 1;
+                }
+                taken => break taken?,
             }
-        }
-        let taken = taken?;
+        };
         let mut granted = 0;
         let mut unready: SmallVec<[Unready; 3]> = SmallVec::new();
         for (kind, taken) in taken.iter() {
@@ -268,6 +277,21 @@ impl Shared {
     pub(super) fn seal(&self, mut spans: Vec<(SectionKind, Span)>) -> Result<(), Error> {
         spans.retain(|&(kind, span)| kind != SectionKind::ReadWriteData && !span.is_empty());
         spans.sort();
+        let mut between = Vec::new();
+        {
+            let mut state = self.lock();
+            for &(kind, span) in &spans {
+                let taken = state.sub_windows[kind].seal(self.in_sub_window(kind, span));
+                between.extend(taken.into_iter().map(|taken| (kind, taken)));
+            }
+            state.moving += between.len();
+        }
+        spans.extend(
+            between
+                .iter()
+                .map(|(kind, taken)| (*kind, self.in_window(*kind, taken.span))),
+        );
+        spans.sort();
         spans.dedup_by(|(kind, span), (previous_kind, previous)| {
             let joined = Span::new(previous.start(), span.end());
             let is_next = kind == previous_kind && previous.end() == span.start();
@@ -276,21 +300,23 @@ impl Shared {
             }
             is_next
         });
-        let mut state = self.lock();
-        for &(kind, span) in &spans {
-            let span = self.in_sub_window(kind, span);
-            state.sub_windows[kind].seal(span);
-        }
-        drop(state);
         // Code last, so that nothing is ever executable that is not also complete.
-        for (kind, span) in spans.into_iter().rev() {
+        let sealed = spans.into_iter().rev().try_for_each(|(kind, span)| {
             #[allow(unsafe_code)] // Changes permissions.
-            // SAFETY: whole pages of leases whose owners gave up writing to them.
+            // SAFETY: whole pages of leases whose owners gave up writing to them, or of nobody.
             unsafe {
-                self.backing.seal(span, kind)?;
+                self.backing.seal(span, kind)
             }
+        });
+        if !between.is_empty() {
+            let mut state = self.lock();
+            let pieces = between.len();
+            for (kind, taken) in between {
+                state.sub_windows[kind].cancel(taken.grant);
+            }
+            self.has_moved(&mut state, pieces);
         }
-        Ok(())
+        sealed
     }
 
     /// Makes spans of a lease writable again.
@@ -356,6 +382,7 @@ impl Shared {
                 _ => state.free(kind, grant, &mut leaving),
             }
         }
+        state.moving += code.len();
         drop(guard);
 
         let mut lost: SmallVec<[bool; 1]> = SmallVec::new();
@@ -363,6 +390,7 @@ impl Shared {
             lost.push(self.disarm(self.in_window(SectionKind::Code, taken.span)));
         }
         let mut state = self.lock();
+        self.has_moved(&mut state, code.len());
         for (taken, lost) in code.into_iter().zip(lost) {
             if lost {
                 state.sub_windows[SectionKind::Code].lost(taken.span);
@@ -407,56 +435,58 @@ impl Shared {
         false
     }
 
-    /// Pages among sealed ones, made writable for what never became an object, get their permission back: neighbours then are
-    /// one mapping again. Code that was written to them goes first.
+    /// What never became an object gets its final permission as well, without what was written: neighbours then are one
+    /// mapping, whatever comes behind.
     fn settle(&self, grants: &[(SectionKind, Grant)]) {
+        let mut own = Vec::new();
         for (kind, grant) in grants {
-            let (span, sealed) = {
-                let sub_window = &self.lock().sub_windows[*kind];
-                let span = sub_window.span(grant);
-                (span, sub_window.is_sealed(span))
-            };
-            if !sealed || *kind == SectionKind::ReadWriteData {
-                continue;
-            }
-            let pages = self.in_window(*kind, span);
-            if *kind == SectionKind::Code {
-                self.clear(*kind, pages);
-            }
-            #[allow(unsafe_code)] // Changes permissions.
-            // SAFETY: whole pages of a lease that is gone.
-            if let Err(error) = unsafe { self.backing.seal(pages, *kind) } {
-                tracing::warn!(%error, "pages that were dropped stay writable");
-            }
+            let span = self.lock().sub_windows[*kind].span(grant);
+            own.push((*kind, self.in_window(*kind, span)));
+        }
+        for &(kind, span) in own.iter().filter(|(kind, _)| *kind == SectionKind::Code) {
+            self.clear(kind, span);
+        }
+        if let Err(error) = self.seal(own) {
+            tracing::warn!(%error, "pages that were dropped stay writable");
         }
     }
 
-    /// Makes freed code usable again. Says whether there was any.
-    fn reclaim(&self) -> Result<bool, Error> {
-        let retired = std::mem::take(&mut self.lock().retired);
-        if retired.is_empty() {
-            return Ok(false);
-        }
+    /// Makes freed code usable again.
+    fn reclaim(&self) -> Result<(), Error> {
+        let retired = {
+            let mut state = self.lock();
+            state.moving += 1;
+            std::mem::take(&mut state.retired)
+        };
         // Where permissions change, code becomes writable before it is used again, and the system interrupts all cores for it.
         let forgotten = if self.seals() {
             Ok(())
         } else {
             icache::forget_freed_code()
         };
-        if let Err(source) = forgotten {
-            self.lock().retired.extend(retired);
-            return Err(Error::Barrier { source });
-        }
         let mut leaving = Leaving::new();
         let mut state = self.lock();
-        for grant in retired {
-            let size = state.sub_windows[SectionKind::Code].span(&grant).size();
-            state.books.retired -= size;
-            state.free(SectionKind::Code, grant, &mut leaving);
+        if forgotten.is_ok() {
+            for grant in retired {
+                let size = state.sub_windows[SectionKind::Code].span(&grant).size();
+                state.books.retired -= size;
+                state.free(SectionKind::Code, grant, &mut leaving);
+            }
+        } else {
+            state.retired.extend(retired);
         }
+        self.has_moved(&mut state, 1);
         drop(state);
         self.give_back(leaving);
-        Ok(true)
+        forgotten.map_err(|source| Error::Barrier { source })
+    }
+
+    /// Pieces of free memory are free for all again.
+    fn has_moved(&self, state: &mut State, pieces: usize) {
+        state.moving -= pieces;
+        if state.waiting > 0 {
+            self.moved.notify_all(); // A system call, so not without need.
+        }
     }
 
     /// Gives pages back to the system.
@@ -468,7 +498,9 @@ impl Shared {
             if let Err(error) = &went {
                 tracing::debug!(%error, "free pages stay");
             }
-            self.lock().sub_windows[kind].returned(returning, went.is_ok());
+            let mut state = self.lock();
+            state.sub_windows[kind].returned(returning, went.is_ok());
+            self.has_moved(&mut state, 1);
         }
     }
 

@@ -15,6 +15,9 @@ pub(super) struct State {
     pub(super) sub_windows: PerKind<SubWindow>,
     /// Freed code that some core may still remember.
     pub(super) retired: Vec<Grant>,
+    /// How many pieces of free memory a thread holds back for a moment: a full window waits for them.
+    pub(super) moving: usize,
+    pub(super) waiting: usize,
     pub(super) books: Books,
 }
 
@@ -38,6 +41,8 @@ impl State {
         Self {
             sub_windows: sizes.map(|size| SubWindow::new(size, page)),
             retired: Vec::new(),
+            moving: 0,
+            waiting: 0,
             books: Books::default(),
         }
     }
@@ -119,6 +124,7 @@ impl State {
     pub(super) fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
         let returning = self.sub_windows[kind].free(grant);
         if let Some(returning) = returning {
+            self.moving += 1;
             leaving.push((kind, returning));
         }
     }

@@ -119,9 +119,21 @@ impl SubWindow {
         self.spans.span(grant)
     }
 
-    /// Pages of the span have their final permission, or are going to.
-    pub(super) fn seal(&mut self, span: Span) {
-        self.sealed = self.sealed.max(span.end());
+    /// Pages of the span get their final permission. So are those to do that alignment left free in front of it and that never
+    /// had one: they are taken for that time.
+    pub(super) fn seal(&mut self, span: Span) -> Vec<Taken> {
+        let before = self.sealed;
+        self.sealed = before.max(span.end());
+        if span.start() <= before {
+            return Vec::new();
+        }
+        let holes = self.spans.holes_above(before).into_iter();
+        let in_front = holes.filter(|hole| hole.span().end() <= span.start());
+        let taken = in_front.map(|hole| Taken {
+            grant: self.spans.take(hole, hole.span()),
+            span: hole.span(),
+        });
+        taken.collect()
     }
 
     /// Whether a span may lie on pages with a final permission. Not so where permissions never change.

@@ -212,6 +212,28 @@ impl Spans {
         largest.unwrap_or(0).max(tail) as usize * GRANULE
     }
 
+    /// The free spans that end above `offset`, without the tail. Takes time in proportion to the spans up there.
+    pub(crate) fn holes_above(&self, offset: usize) -> Vec<Hole> {
+        let mut found = Vec::new();
+        let mut at = self.nodes[ROOT].below;
+        while at != ROOT {
+            let node = self.nodes[at];
+            let end = if node.is_free() {
+                let hole = self.hole(at);
+                found.push(hole);
+                hole.end
+            } else {
+                node.end()
+            };
+            if end as usize * GRANULE <= offset {
+                break;
+            }
+            at = node.below;
+        }
+        found.retain(|hole| hole.span().end() > offset);
+        found
+    }
+
     /// The bytes of the heap that the allocator itself takes.
     pub(crate) fn bookkeeping(&self) -> usize {
         self.nodes.bookkeeping() + self.bins.bookkeeping()
