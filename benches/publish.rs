@@ -15,74 +15,20 @@
 //! Sizes are those of an object that Numba makes of a small function; SCALE multiplies them. Memory is the proportional set size
 //! (PSS), so that pages that are mapped twice count once. A failure ends the run with the object's number.
 
-use std::fmt::Display;
+mod objects;
+
 use std::fs;
 use std::process::exit;
 use std::time::Instant;
 
-use nearcode::{
-    Align, AllocationSpace, Error, Image, Reach, ReservingMemoryManager, SectionKind,
-    SectionMemoryManager, SectionRequest, Window, WindowOptions, Writing,
-};
+use nearcode::{SectionMemoryManager, Writing};
+
+use self::objects::{Object, or_end, window};
 
 /// How many objects are alive while one after the other is replaced.
 const LIVE: usize = 20_000;
 
 const THREADS: usize = 2;
-
-/// The sections of an object.
-struct Object {
-    sections: [SectionRequest<'static>; 4],
-}
-
-impl Object {
-    fn new(scale: f64) -> Result<Self, Error> {
-        let section = |name, kind, size: f64, align| {
-            Ok::<_, Error>(SectionRequest::new(
-                name,
-                kind,
-                (size * scale) as usize,
-                Align::new(align)?,
-            ))
-        };
-        let sections = [
-            section(".text", SectionKind::Code, 1180.0, 16)?,
-            section(".rodata", SectionKind::ReadOnlyData, 320.0, 8)?,
-            section(".eh_frame", SectionKind::ReadOnlyData, 96.0, 8)?,
-            section(".got", SectionKind::ReadWriteData, 40.0, 8)?,
-        ];
-        Ok(Self { sections })
-    }
-
-    fn publish(&self, manager: &mut impl ReservingMemoryManager) -> Result<Image, Error> {
-        manager.reserve_allocation_space(&AllocationSpace::Sections(&self.sections))?;
-        let [text, rodata, eh_frame, got] = &self.sections;
-        let code = manager.allocate_section(text)?;
-        fill_with_returns(manager.section_mut(code)?);
-        for section in [rodata, eh_frame, got] {
-            let data = manager.allocate_section(section)?;
-            manager.section_mut(data)?.fill(1);
-        }
-        let image = manager.finalize_memory()?;
-        let code = image.pointer(code)?.as_ptr();
-        // SAFETY: the code is a function that returns at once, in memory that `image` keeps alive.
-        let function: extern "C" fn() = unsafe { std::mem::transmute(code) };
-        function();
-        Ok(image)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn fill_with_returns(code: &mut [u8]) {
-    code.fill(0xc3); // ret
-}
-
-#[cfg(target_arch = "aarch64")]
-fn fill_with_returns(code: &mut [u8]) {
-    for instruction in code.chunks_exact_mut(4) {
-        instruction.copy_from_slice(&0xd65f_03c0_u32.to_le_bytes()); // ret
-    }
-}
 
 /// The proportional set size of this process, in bytes.
 fn pss() -> usize {
@@ -94,13 +40,6 @@ fn pss() -> usize {
 
 fn mappings() -> usize {
     fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
-}
-
-fn or_end<T>(result: Result<T, impl Display>, object: usize) -> T {
-    result.unwrap_or_else(|error| {
-        println!("{error} at object {object}");
-        exit(1)
-    })
 }
 
 /// What is measured.
@@ -124,15 +63,6 @@ impl Random {
             .wrapping_add(1442695040888963407);
         (self.0 >> 33) as usize % limit
     }
-}
-
-/// Room for a million objects.
-fn window(writing: Writing) -> Window {
-    let options = WindowOptions::new()
-        .with_size(Reach::PREL32.bytes() as usize)
-        .with_code(1146 << 20)
-        .with_writing(writing);
-    or_end(Window::with_options(&options), 0)
 }
 
 fn main() {
