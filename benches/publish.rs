@@ -1,6 +1,7 @@
 //! Publishes objects of a typical size, one after the other, and calls each once after its own finalization.
 //!
-//! `cargo bench --bench publish -- MODE COUNT [SCALE]` prints one line: `MODE COUNT ns/object pss-bytes/object mappings`.
+//! `cargo bench --bench publish -- MODE COUNT [SCALE]` prints one line: `MODE COUNT ns/object pss-bytes/object mappings`; for
+//! `window-fork` the third column is microseconds for a `fork`.
 //!
 //! | mode | what |
 //! |---|---|
@@ -11,15 +12,16 @@
 //! | `window-replace` | 20,000 alive; a random one goes, another comes |
 //! | `window-threads` | as `window`, by two threads that share the work |
 //! | `window-same-address` | as `window`, written where it runs |
+//! | `window-fork` | as `window`, then `fork` alone, as the parent sees it; the median of 15 |
 //!
 //! Sizes are those of an object that Numba makes of a small function; SCALE multiplies them. Memory is the proportional set size
 //! (PSS), so that pages that are mapped twice count once. A failure ends the run with the object's number.
 
 mod objects;
 
-use std::fs;
 use std::process::exit;
 use std::time::Instant;
+use std::{fs, io};
 
 use nearcode::{SectionMemoryManager, Writing};
 
@@ -29,6 +31,8 @@ use self::objects::{Object, or_end, window};
 const LIVE: usize = 20_000;
 
 const THREADS: usize = 2;
+
+const FORKS: usize = 15;
 
 /// The proportional set size of this process, in bytes.
 fn pss() -> usize {
@@ -42,10 +46,40 @@ fn mappings() -> usize {
     fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
 }
 
+/// How long a `fork` takes, in nanoseconds: the median. Children end at once, before the next one comes.
+#[cfg(unix)]
+fn fork_time() -> Result<f64, io::Error> {
+    let mut times = Vec::with_capacity(FORKS);
+    for _ in 0..FORKS {
+        let start = Instant::now();
+        // SAFETY: this is the only thread, and the child does nothing that could need another.
+        let child = unsafe { libc::fork() };
+        let time = start.elapsed().as_nanos() as f64;
+        match child {
+            // SAFETY: it runs none of the handlers that belong to the parent.
+            0 => unsafe { libc::_exit(0) },
+            -1 => return Err(io::Error::last_os_error()),
+            _ => times.push(time),
+        }
+        // SAFETY: null is for who does not want to know how the child ended.
+        if unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } != child {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[FORKS / 2])
+}
+
+#[cfg(not(unix))]
+fn fork_time() -> Result<f64, io::Error> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// What is measured.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Live,
+    Fork,
     Churn,
     Replace,
     Threads,
@@ -86,6 +120,7 @@ fn main() {
         "window-churn" => (Some(window(Writing::TwoAddresses)), Mode::Churn),
         "window-replace" => (Some(window(Writing::TwoAddresses)), Mode::Replace),
         "window-threads" => (Some(window(Writing::TwoAddresses)), Mode::Threads),
+        "window-fork" => (Some(window(Writing::TwoAddresses)), Mode::Fork),
         "window-same-address" => (Some(window(Writing::SameAddress)), Mode::Live),
         _ => or_end(Err("no such mode"), 0),
     };
@@ -101,7 +136,7 @@ fn main() {
     let before = pss();
     let start = Instant::now();
     match what {
-        Mode::Live => {
+        Mode::Live | Mode::Fork => {
             for number in 0..count {
                 live.push(or_end(object.publish(&mut manager_of_all), number));
             }
@@ -134,6 +169,10 @@ fn main() {
     }
     let time = start.elapsed().as_nanos() as f64 / count as f64;
     let memory = pss().saturating_sub(before) as f64 / count as f64;
+    let time = match what {
+        Mode::Fork => or_end(fork_time(), count) / 1000.0,
+        _ => time,
+    };
     println!("{mode} {count} {time:.0} {memory:.0} {}", mappings());
     std::mem::forget(live); // The system is quicker at it, and nothing is measured any more.
 }
