@@ -36,6 +36,12 @@ impl Object {
         Ok(Self { sections })
     }
 
+    /// All its sections, in bytes.
+    #[allow(dead_code, reason = "not every benchmark copies objects")]
+    pub fn size(&self) -> usize {
+        self.sections.iter().map(SectionRequest::size).sum()
+    }
+
     /// Publishes it, and calls its function once.
     pub fn publish(&self, manager: &mut impl ReservingMemoryManager) -> Result<Image, Error> {
         let (image, function) = self.publish_function(manager)?;
