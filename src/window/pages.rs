@@ -73,6 +73,19 @@ impl Pages {
         words.sum::<usize>() * self.page.bytes()
     }
 
+    /// The pages from `start` on without memory, up to the first that has, of at most about `size` bytes.
+    pub(super) fn gap(&self, start: usize, size: usize) -> Span {
+        let bytes = self.page.bytes();
+        let has = |&page: &usize| {
+            let word = self.words.get(page / 64).copied().unwrap_or(0);
+            word & (1 << (page % 64)) != 0
+        };
+        let first = start / bytes;
+        let end = (first..first + size / bytes).find(has);
+        let end = end.unwrap_or(first + size / bytes);
+        Span::new(first * bytes, end * bytes).expect("not in front of its start")
+    }
+
     pub(super) fn set(&mut self, pages: Span) {
         let last = pages.end().div_ceil(64 * self.page.bytes());
         self.words.resize(last.max(self.words.len()), 0);

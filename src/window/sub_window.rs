@@ -76,7 +76,8 @@ impl SubWindow {
     pub(super) fn missing(&mut self, span: Span) -> Option<Missing> {
         let holds = self.pages.hold(span);
         let ahead = AHEAD.min(self.pages.bytes() / AHEAD_OF_USED);
-        if holds && span.end() + ahead / 2 < self.fetched {
+        let is_near_the_top = span.end() + ahead / 2 >= self.fetched;
+        if holds && !is_near_the_top {
             return None;
         }
         let around = self.pages.around(span);
@@ -85,16 +86,21 @@ impl SubWindow {
         } else {
             around
         };
-        let from = self.fetched.max(around.end());
-        // Pages behind a sealed one may not be writable.
-        let ahead = if self.is_sealed(span) { 0 } else { ahead };
-        let ahead = Span::sized(from, ahead).expect("a window's size is a number");
-        let to = self.pages.around(ahead).end().min(self.size);
-        let ahead = Span::new(from, to).unwrap_or(Span::empty(from));
+        let ahead = if self.is_sealed(span) {
+            Span::empty(own.end()) // Pages behind a sealed one may not be writable.
+        } else if is_near_the_top {
+            let from = self.fetched.max(own.end());
+            let ahead = Span::sized(from, ahead).expect("a window's size is a number");
+            let to = self.pages.around(ahead).end().min(self.size);
+            self.fetched = self.fetched.max(to);
+            Span::new(from, to).unwrap_or(Span::empty(from))
+        } else {
+            // In what went back and is in use again.
+            self.pages.gap(own.end(), ahead.min(self.size - own.end()))
+        };
         if own.is_empty() && ahead.is_empty() {
             return None;
         }
-        self.fetched = self.fetched.max(ahead.end());
         Some(Missing {
             own,
             ahead,
@@ -198,5 +204,52 @@ impl SubWindow {
 
     pub(super) fn largest_free(&self) -> usize {
         self.spans.largest_free()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// Takes spans until this many bytes are in use, as whoever has the memory behind them would.
+    fn fill(sub_window: &mut SubWindow, bytes: usize) -> Vec<Grant> {
+        let take = |_| {
+            let taken = sub_window.take(1184, Align::ONE).unwrap();
+            if let Some(missing) = sub_window.missing(taken.span) {
+                sub_window.fetched(missing.own);
+                sub_window.fetched_ahead(missing);
+            }
+            assert!(sub_window.pages.hold(taken.span));
+            taken.grant
+        };
+        (0..bytes / 1184).map(take).collect()
+    }
+
+    fn drop_all(sub_window: &mut SubWindow, grants: impl IntoIterator<Item = Grant>) {
+        for grant in grants {
+            if let Some(returning) = sub_window.free(grant) {
+                sub_window.returned(returning, true);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_fetched_in_advance_stays_little_however_often_memory_comes_and_goes() {
+        for page in [4096, 16384, 65536] {
+            let mut sub_window = SubWindow::new(256 * MIB, PageSize::new(page).unwrap());
+            for round in 0..4 {
+                let grants = fill(&mut sub_window, 16 * MIB);
+                let committed = sub_window.committed();
+                assert!(committed < 18 * MIB, "round {round}: {committed}");
+                match round % 2 {
+                    0 => drop_all(&mut sub_window, grants),
+                    _ => drop_all(&mut sub_window, grants.into_iter().rev()),
+                }
+                let kept = sub_window.committed();
+                assert!(kept < 2 * MIB, "round {round}: {kept}");
+            }
+        }
     }
 }
