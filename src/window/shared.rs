@@ -251,11 +251,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Leaves nothing behind of who had a span before: traps in code, zeros in data.
+    /// Leaves nothing behind of who had a span before: traps in code, zeros in data. It is writable: made ready, or unsealed.
     fn clear(&self, kind: SectionKind, span: Span) {
         let start = self.backing.write_pointer(span);
         #[allow(unsafe_code)] // Writes to memory that is in nobody's hands yet.
-        // SAFETY: the span was just taken, its pages have memory and are writable, and no other reference leads there.
+        // SAFETY: the span was just taken, or its lease is gone: no other reference leads there. Every caller has just seen
+        // that its pages are writable, and a span in use has memory.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), span.size()) };
         match kind {
             SectionKind::Code => trap::fill(bytes),
@@ -443,9 +444,19 @@ impl Shared {
             let span = self.lock().sub_windows[*kind].span(grant);
             own.push((*kind, self.in_window(*kind, span)));
         }
-        for &(kind, span) in own.iter().filter(|(kind, _)| *kind == SectionKind::Code) {
-            self.clear(kind, span);
-        }
+        // Where sealing failed and could not be undone, its code may still be executable: then `disarm` has to do without.
+        own.retain(|&(kind, span)| {
+            if kind != SectionKind::Code {
+                return true;
+            }
+            #[allow(unsafe_code)] // Changes permissions.
+            // SAFETY: whole pages of a lease that is gone and never became an object.
+            let is_writable = unsafe { self.backing.unseal(span) }.is_ok();
+            if is_writable {
+                self.clear(kind, span);
+            }
+            is_writable
+        });
         if let Err(error) = self.seal(own) {
             tracing::warn!(%error, "pages that were dropped stay writable");
         }

@@ -1,6 +1,7 @@
 //! What happens when the system refuses.
 
 use super::*;
+use crate::image::FinalizeError;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Extent, SectionRequest};
 use crate::num::Align;
@@ -138,6 +139,30 @@ fn a_finalization_that_the_system_refuses_hands_the_reservation_back() {
             }
             reservation.finalize().expect("the next attempt works");
         }
+    }
+}
+
+#[test]
+fn a_finalization_that_cannot_be_undone_gives_its_memory_back() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        for n in 0.. {
+            let reservation = filled(&window);
+            // The system refuses the call and all that would make up for it.
+            let (result, failed) = fault::failing(n..usize::MAX, || {
+                reservation.finalize().map_err(FinalizeError::into_parts)
+            });
+            if !failed {
+                assert_eq!(result.unwrap().sections().count(), 3);
+                break;
+            }
+            let (error, reservation) = result.unwrap_err();
+            assert_refused::<()>(Err(error));
+            drop(reservation);
+            let stats = window.stats();
+            assert_eq!((stats.granted(), stats.asked()), (0, 0));
+        }
+        filled(&window).finalize().expect("the next attempt works");
     }
 }
 
