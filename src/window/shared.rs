@@ -216,7 +216,15 @@ impl Shared {
                 .try_for_each(|unready| self.make_ready(unready));
             state = self.lock();
             if let Err(error) = made_ready {
-                state.put_back(taken);
+                // Not just put back: some may have their memory already, which nobody needs now.
+                let mut leaving = Leaving::new();
+                for (kind, taken) in taken {
+                    if let Some(Taken { grant, .. }) = taken {
+                        state.free(kind, grant, &mut leaving);
+                    }
+                }
+                drop(state);
+                self.give_back(leaving);
                 return Err(error);
             }
         }

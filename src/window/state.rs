@@ -113,7 +113,7 @@ impl State {
     }
 
     /// Undoes [`take`](Self::take). Nothing was written to the spans.
-    pub(super) fn put_back(&mut self, taken: PerKind<Option<Taken>>) {
+    fn put_back(&mut self, taken: PerKind<Option<Taken>>) {
         for (kind, taken) in taken.into_iter().rev() {
             if let Some(taken) = taken {
                 self.sub_windows[kind].cancel(taken.grant);

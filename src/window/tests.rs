@@ -118,6 +118,23 @@ fn a_reservation_that_the_system_refuses_changes_nothing_whichever_call_it_refus
 }
 
 #[test]
+fn what_a_refused_reservation_had_fetched_goes_back() {
+    for way in WAYS {
+        let window =
+            Window::with_options(&options(way).with_size(64 << 20).with_code(16 << 20)).unwrap();
+        let large = Extent::new(8 << 20, Align::ONE);
+        let space = AllocationSpace::Totals(PerKind::new(large, large, large));
+        for kinds_fetched in 0..3 {
+            let calls = kinds_fetched..kinds_fetched + 1;
+            let (refused, _) = fault::failing(calls, || window.reserve(&space));
+            assert_refused(refused);
+            let kept = window.stats().committed();
+            assert!(kept <= 1 << 20, "{way:?}: {kept} bytes are in nobody's use");
+        }
+    }
+}
+
+#[test]
 fn a_finalization_that_the_system_refuses_hands_the_reservation_back() {
     for way in WAYS {
         let window = Window::with_options(&options(way)).unwrap();
