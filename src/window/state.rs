@@ -76,6 +76,15 @@ impl State {
         grain: Align,
     ) -> Result<PerKind<Option<Taken>>, Error> {
         let mut all = PerKind::default();
+        for (_, extent) in extents.iter() {
+            // Also where there are no bytes: what was announced has to succeed later.
+            if extent.align() > UNIT {
+                return Err(Error::AlignmentTooLarge {
+                    align: extent.align(),
+                    limit: UNIT,
+                });
+            }
+        }
         for (kind, extent) in extents.iter().filter(|(_, extent)| extent.size() > 0) {
             let taken = self.take_one(kind, extent, grain);
             match taken {
@@ -95,12 +104,6 @@ impl State {
         extent: &Extent,
         grain: Align,
     ) -> Result<Taken, Error> {
-        if extent.align() > UNIT {
-            return Err(Error::AlignmentTooLarge {
-                align: extent.align(),
-                limit: UNIT,
-            });
-        }
         let sub_window = &mut self.sub_windows[kind];
         let rounded = grain.up(extent.size());
         let taken = rounded.and_then(|size| sub_window.take(size, extent.align().max(grain)));

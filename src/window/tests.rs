@@ -207,6 +207,27 @@ fn what_is_dropped_while_the_system_refuses_everything_is_not_lost() {
 }
 
 #[test]
+fn what_cannot_be_allocated_is_refused_when_it_is_announced_also_without_bytes() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        for exponent in [21, 22] {
+            let align = Align::new(1 << exponent).unwrap();
+            let list = [SectionRequest::new("s", SectionKind::Code, 0, align)];
+            match window.reserve(&AllocationSpace::Sections(&list)) {
+                Ok(mut reservation) => {
+                    let section = reservation.allocate_section(&list[0]).unwrap();
+                    assert!(align.divides(reservation.address(section).unwrap().get() as usize));
+                }
+                Err(refused) => {
+                    let too_strict = matches!(refused, Error::AlignmentTooLarge { .. });
+                    assert!(too_strict && exponent == 22, "{refused}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn totals_beyond_the_number_range_are_refused() {
     let window = Window::with_options(&options(Writing::TwoAddresses)).unwrap();
     let most = Extent::new(usize::MAX, Align::ONE);
