@@ -148,3 +148,13 @@ fn where_two_addresses_cannot_be_had_only_who_left_it_open_gets_one() {
     assert!(!window.capabilities().kernel_forbids_writing());
     assert_works(&window);
 }
+
+#[test]
+fn a_thread_with_descriptors_of_its_own_makes_a_window_at_two_addresses() {
+    let window = std::thread::spawn(|| {
+        // SAFETY: this thread alone gets a table of its own, a copy of the process's.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+        Window::with_options(&WindowOptions::new().with_writing(Writing::TwoAddresses))
+    });
+    assert_works(&window.join().unwrap().unwrap());
+}

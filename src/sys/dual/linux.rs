@@ -277,12 +277,13 @@ fn map_file(file: &OwnedFd, size: usize) -> Result<Mapping, Error> {
     Ok(Mapping { start, size })
 }
 
-/// The same file through a descriptor that cannot write. Needs `/proc`.
+/// The same file through a descriptor that cannot write. Needs `/proc`, and this thread's part of it: `/proc/self` has the
+/// descriptors of the first thread, which may have ended, or have others by the same numbers.
 fn reopen_read_only(file: BorrowedFd<'_>, size: usize) -> Result<OwnedFd, Error> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
     fault::check()
         .and_then(|()| Ok(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
-        .map_err(failed("open of /proc/self/fd", size))
+        .map_err(failed("open of /proc/thread-self/fd", size))
 }
 
 /// Addresses without memory, such that offset [`GUARD`] is aligned to a unit.
