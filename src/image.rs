@@ -309,7 +309,7 @@ impl Part {
         let frames = self.frames.get_or_insert_default();
         #[allow(unsafe_code)] // Hands the table to the unwinder.
         // SAFETY: the table is in this part's memory, checked to consist of these records, true of its code by the contract
-        // of `register_ehframes`, where nobody writes from here on; the part drops its frames before its memory.
+        // of `register_eh_frames`, where nobody writes from here on; the part drops its frames before its memory.
         unsafe {
             frames.register(start, records);
         }
@@ -413,6 +413,7 @@ impl From<FinalizeError> for Error {
         failed.error
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

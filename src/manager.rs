@@ -37,7 +37,8 @@ pub trait ReservingMemoryManager: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::SpanTooLarge`], [`Error::SizeOverflow`], [`Error::System`], [`Error::Barrier`].
+    /// [`Error::SpanTooLarge`], [`Error::SizeOverflow`], [`Error::System`], [`Error::Barrier`]; in a window, what
+    /// [`Window::reserve`] says.
     fn reserve_allocation_space(
         &mut self,
         space: &AllocationSpace<'_>,
@@ -46,18 +47,20 @@ pub trait ReservingMemoryManager: Send {
     /// Allocates a section from the newest reservation. Data is zero at first, code is filled with traps.
     ///
     /// What was announced succeeds, as [`AllocationSpace`] says. What was not is served from what rounding and headroom left
-    /// over, or refused.
+    /// over, then in a window from the window, or refused.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReserved`], [`Error::ReservationExhausted`], [`Error::SizeOverflow`].
+    /// [`Error::NotReserved`], [`Error::ReservationExhausted`], [`Error::SizeOverflow`]; in a window, what [`Window::reserve`]
+    /// says.
     fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error>;
 
     /// The bytes of a section, to fill.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownSection`], also once it is finalized: running code may be using it.
+    /// [`Error::UnknownSection`], also once it is finalized: running code may be using it. [`Error::InheritedWindow`] in a
+    /// child of `fork`.
     fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error>;
 
     /// Where to write a section from foreign code. Valid until its reservation is finalized, abandoned or dropped; not to be
@@ -65,7 +68,7 @@ pub trait ReservingMemoryManager: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownSection`].
+    /// [`Error::UnknownSection`], [`Error::InheritedWindow`].
     fn write_pointer(&mut self, id: SectionId) -> Result<NonNull<u8>, Error>;
 
     /// Where a section will be when its code runs: what relocations compute with. It may differ from where it is written.
@@ -104,8 +107,8 @@ pub trait ReservingMemoryManager: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::Barrier`], [`Error::InvalidEhFrame`]. Nothing is executable then, and all reservations are in flight as before,
-    /// except those whose pages the system refused to make writable again: they are gone.
+    /// [`Error::System`], [`Error::Barrier`], [`Error::InvalidEhFrame`], [`Error::InheritedWindow`]. Nothing is executable then,
+    /// and all reservations are in flight as before, except those whose pages the system refused to make writable again: they are gone.
     fn finalize_memory(&mut self) -> Result<Image, Error>;
 }
 

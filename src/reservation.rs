@@ -110,7 +110,8 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// [`Error::ReservationExhausted`], [`Error::SizeOverflow`]. Nothing changed.
+    /// [`Error::ReservationExhausted`], [`Error::SizeOverflow`]; in a window, what [`Window::reserve`](crate::Window::reserve)
+    /// says. Nothing changed.
     pub fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
         let size = request.footprint()?;
         let kind = request.kind();
@@ -138,7 +139,7 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownSection`].
+    /// [`Error::UnknownSection`]; [`Error::InheritedWindow`] in a child of `fork`.
     pub fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error> {
         let span = self.section(id)?.span;
         self.memory.check_own()?;
@@ -151,7 +152,7 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownSection`].
+    /// [`Error::UnknownSection`]; [`Error::InheritedWindow`] in a child of `fork`.
     pub fn write_pointer(&mut self, id: SectionId) -> Result<NonNull<u8>, Error> {
         let span = self.section(id)?.span;
         self.memory.check_own()?;
@@ -195,7 +196,7 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// [`Error::System`], [`Error::Barrier`], [`Error::InvalidEhFrame`], with the reservation inside: nothing is executable,
+    /// [`Error::System`], [`Error::Barrier`], [`Error::InvalidEhFrame`], [`Error::InheritedWindow`], with the reservation inside: nothing is executable,
     /// and what was written is still there.
     pub fn finalize(mut self) -> Result<Image, FinalizeError> {
         match publish(std::slice::from_mut(&mut self)) {

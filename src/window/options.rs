@@ -7,7 +7,8 @@ use crate::reach::Reach;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Writing {
     /// They are written at one address and run and read at another: the kernel never lets the second be written. Objects lie
-    /// side by side in bytes, and publishing one takes no system call.
+    /// side by side in bytes, and publishing one changes no permission: on x86-64 it takes no system call, on AArch64 the one
+    /// that makes every core fetch anew.
     ///
     /// For loaders that ask where to write and where it will run. Linux with `/proc`, from 5.14 on.
     TwoAddresses,
@@ -90,7 +91,8 @@ impl WindowOptions {
         self
     }
 
-    /// Where the system refuses the size, half of it is tried, and half of that, but never less than this, in bytes.
+    /// Where the system refuses the size, half of it is tried, and half of that, as long as that is at least this, in bytes. A window
+    /// is then smaller by what rounding to 2 MiB takes.
     pub const fn with_floor(mut self, bytes: usize) -> Self {
         self.floor = bytes;
         self
