@@ -11,7 +11,10 @@ mod lives;
 #[path = "support/window_tools.rs"]
 mod tools;
 
-use nearcode::{Error, SectionMemoryManager, Window, WindowOptions, Writing};
+use nearcode::{
+    Align, AllocationSpace, Error, Extent, PerKind, SectionKind, SectionMemoryManager, Window,
+    WindowOptions, Writing,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tools::{WAYS, assert_empty, assert_published, publish};
 
@@ -157,4 +160,31 @@ fn a_thread_with_descriptors_of_its_own_makes_a_window_at_two_addresses() {
         Window::with_options(&WindowOptions::new().with_writing(Writing::TwoAddresses))
     });
     assert_works(&window.join().unwrap().unwrap());
+}
+
+#[test]
+fn memory_that_came_before_the_system_refused_the_rest_goes_back() {
+    for way in WAYS {
+        let options = WindowOptions::new().with_size(64 << 20).with_code(16 << 20);
+        let window = Window::with_options(&options.with_writing(way)).unwrap();
+        let guards = 3 * (64 << 10);
+        let sizes = window.capabilities().sizes();
+        let in_front = guards + sizes[SectionKind::Code] + sizes[SectionKind::ReadOnlyData];
+        let start = window.address().get() as usize + in_front;
+        let (fetched, page) = (6 << 20, rustix::param::page_size());
+        // A hole that nobody can fetch a page for.
+        let hole = (start + fetched) as *mut libc::c_void;
+        // SAFETY: of the window, in which nothing is yet.
+        assert_eq!(unsafe { libc::munmap(hole, page) }, 0);
+        let mut totals = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
+        totals[SectionKind::ReadWriteData] = Extent::new(8 << 20, Align::ONE);
+        let refused = window.reserve(&AllocationSpace::Totals(totals));
+        assert!(matches!(refused, Err(Error::System { .. })), "{refused:?}");
+        let mut resident = vec![0; fetched / page];
+        // SAFETY: still mapped, and one byte for each page.
+        let asked = unsafe { libc::mincore(start as *mut _, fetched, resident.as_mut_ptr()) };
+        assert_eq!(asked, 0);
+        let resident = resident.iter().filter(|&&page| page & 1 != 0).count() * page;
+        assert!(resident <= 1 << 20, "{way:?}: {resident} bytes");
+    }
 }

@@ -41,9 +41,15 @@ impl Pages {
 
     /// Every page that lies in `span` as a whole, up to the highest that ever had memory.
     pub(super) fn inside(&self, span: Span) -> Span {
-        let align: Align = self.page.align();
         let highest = self.words.len() * 64 * self.page.bytes();
-        let end = span.end().min(highest) & !(align.bytes() - 1);
+        let known = Span::new(span.start(), span.end().min(highest));
+        known.map_or(Span::empty(0), |known| self.whole(known))
+    }
+
+    /// Every page that lies in `span` as a whole.
+    pub(super) fn whole(&self, span: Span) -> Span {
+        let align: Align = self.page.align();
+        let end = span.end() & !(align.bytes() - 1);
         let start = align.up(span.start()).filter(|&start| start < end);
         start
             .and_then(|start| Span::new(start, end))

@@ -199,11 +199,12 @@ impl Shared {
             if let Some(Taken { span, .. }) = *taken {
                 granted += span.size();
                 let sub_window = &mut state.sub_windows[kind];
-                let (sealed, missing) = (sub_window.is_sealed(span), sub_window.missing(span));
-                if sealed || missing.is_some() {
+                let (is_sealed, missing) = (sub_window.is_sealed(span), sub_window.missing(span));
+                if is_sealed || missing.is_some() {
                     unready.push(Unready {
                         kind,
-                        sealed: sealed.then_some(span),
+                        span,
+                        is_sealed,
                         missing,
                     });
                 }
@@ -234,8 +235,8 @@ impl Shared {
 
     /// Makes a span that was just taken writable.
     fn make_ready(&self, unready: &Unready) -> Result<(), Error> {
-        let kind = unready.kind;
-        if let Some(span) = unready.sealed {
+        let (kind, span) = (unready.kind, unready.span);
+        if unready.is_sealed {
             #[allow(unsafe_code)] // Changes permissions.
             // SAFETY: the span is nobody else's, and where permissions change it is whole pages.
             unsafe {
@@ -253,10 +254,22 @@ impl Shared {
             }
         }
         if !missing.own.is_empty() {
-            self.backing.commit(self.in_window(kind, missing.own))?;
+            let fetched = self.backing.commit(self.in_window(kind, missing.own));
+            fetched.inspect_err(|_| self.discard_all(kind, span))?;
             self.lock().sub_windows[kind].fetched(missing.own);
         }
         Ok(())
+    }
+
+    /// Gives back what a span had got when the system refused the rest: nobody would know of it.
+    fn discard_all(&self, kind: SectionKind, span: Span) {
+        let pages = self.lock().sub_windows[kind].pages_inside(span);
+        #[allow(unsafe_code)] // Gives pages back.
+        // SAFETY: whole pages of a span that was just taken, on which nobody has written yet.
+        let went = unsafe { self.backing.discard(self.in_window(kind, pages)) };
+        if went.is_ok() {
+            self.lock().sub_windows[kind].lost(pages);
+        }
     }
 
     /// Leaves nothing behind of who had a span before: traps in code, zeros in data. It is writable: made ready, or unsealed.
@@ -549,8 +562,9 @@ impl Shared {
 /// A span that was taken and cannot be written to yet.
 struct Unready {
     kind: SectionKind,
-    /// Where permissions have to change first.
-    sealed: Option<Span>,
+    span: Span,
+    /// Whether permissions have to change first.
+    is_sealed: bool,
     missing: Option<Missing>,
 }
 

@@ -147,6 +147,11 @@ impl SubWindow {
         span.start() < self.sealed
     }
 
+    /// The pages that lie in a span as a whole.
+    pub(super) fn pages_inside(&self, span: Span) -> Span {
+        self.pages.whole(span)
+    }
+
     /// The memory of whole pages, which the caller holds, went back.
     pub(super) fn lost(&mut self, pages: Span) {
         self.returns = self.returns.wrapping_add(1);
