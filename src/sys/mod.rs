@@ -27,7 +27,8 @@ use region::Protection;
 pub(crate) use block::Block;
 pub(crate) use bti::protection as bti_protection;
 pub(crate) use dual::DualView;
-pub(crate) use forks::{ForkMark, count_forks, forks};
+pub(crate) use forks::forks;
+use forks::{ForkMark, count_forks};
 pub(crate) use pages::RETURNS_PAGES;
 pub(crate) use pool::Pool;
 

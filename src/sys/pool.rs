@@ -4,9 +4,10 @@
 //! is touched while the whole pool is one mapping: its parts then agree for ever (`mm/vma.c`, `anon_vma`), and flipping pages
 //! in any order leaves a few mappings behind and not thousands.
 
+use std::io;
 use std::ptr::NonNull;
 
-use super::{Block, ForkMark, Permission, bti, failed, fault, pages, protect};
+use super::{Block, ForkMark, Permission, bti, failed, fault, page_size, pages, protect};
 use crate::error::Error;
 use crate::layout::{GUARD, UNIT, WindowPlan};
 use crate::num::{Address, Span};
@@ -16,6 +17,9 @@ use crate::num::{Address, Span};
 pub(crate) struct Pool {
     block: Block,
     landing_pads: bool,
+    /// Whether pages can be fetched in advance. Else they come at the first touch, as private memory may: it never raises
+    /// SIGBUS.
+    populates: bool,
     mark: ForkMark,
 }
 
@@ -27,9 +31,10 @@ impl Pool {
     ///
     /// [`Error::System`]. Nothing is mapped then.
     pub(crate) fn map(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
-        let pool = Self {
+        let mut pool = Self {
             block: Block::map(plan.size, GUARD, UNIT)?,
             landing_pads: executable.is_some(),
+            populates: true,
             mark: ForkMark::new()?,
         };
         let all = Span::sized(0, plan.size).expect("a window's size is a number");
@@ -38,6 +43,13 @@ impl Pool {
         unsafe { pages::avoid_huge_pages(start, plan.size) };
         // SAFETY: readable and writable from birth, and nobody else knows of it.
         unsafe { start.write_volatile(0) };
+        let first_page = Span::sized(0, page_size().bytes()).expect("a number");
+        pool.populates = match pool.commit(first_page) {
+            Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {
+                false
+            }
+            other => other.map(|()| true)?,
+        };
         let mut guards_from = 0;
         for (_, arena) in plan.arenas.iter() {
             let guard = Span::new(guards_from, arena.start()).expect("ascending");
@@ -93,6 +105,9 @@ impl Pool {
     ///
     /// [`Error::System`].
     pub(crate) fn commit(&self, pages: Span) -> Result<(), Error> {
+        if !self.populates {
+            return Ok(());
+        }
         fault::check()
             // SAFETY: whole pages of our own.
             .and_then(|()| unsafe { pages::populate(self.pointer(pages), pages.size()) })

@@ -35,7 +35,8 @@ pub(crate) struct Lease {
 struct Beyond {
     kind: SectionKind,
     grant: Grant,
-    span: Span,
+    /// What rounding left over is usable.
+    arena: Arena,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,16 +128,24 @@ impl Lease {
         if let Ok(left_over) = arena.beyond_the_plan(size, request.align(), origin) {
             return Ok(left_over);
         }
-        // Of no bytes, but nowhere in the arena aligned like this: at the start of its sub-window.
+        let mut of_kind = self.beyond.iter_mut().flat_map(|all| all.iter_mut().rev());
+        if let Some(latest) = of_kind.find(|one| one.kind == request.kind()) {
+            let left_over = latest.arena.beyond_the_plan(size, request.align(), origin);
+            if let Ok(left_over) = left_over {
+                return Ok(left_over);
+            }
+        }
+        // At least a byte: what has none may want to be aligned as nothing here is.
         let extent = Extent::new(size.max(1), request.align());
         let (grant, span) = self.window.grant(request.kind(), extent)?;
-        let own = Beyond {
+        let mut arena = Arena::new(span, 0);
+        let place = arena.beyond_the_plan(size, request.align(), origin);
+        self.beyond.get_or_insert_default().push(Beyond {
             kind: request.kind(),
             grant,
-            span,
-        };
-        self.beyond.get_or_insert_default().push(own);
-        Ok(Span::sized(span.start(), size).expect("smaller than its span"))
+            arena,
+        });
+        Ok(place.expect("a span is as large and as aligned as was asked for"))
     }
 
     /// Every span that it has.
@@ -144,7 +153,7 @@ impl Lease {
         let planned = arenas.iter().map(|(kind, arena)| (kind, arena.span()));
         let beyond = self.beyond.iter().flat_map(|all| all.iter());
         planned
-            .chain(beyond.map(|one| (one.kind, one.span)))
+            .chain(beyond.map(|one| (one.kind, one.arena.span())))
             .collect()
     }
 
@@ -184,7 +193,7 @@ impl Lease {
         let beyond = self.beyond.iter().flat_map(|all| all.iter());
         let beyond = beyond.filter(|one| one.kind == SectionKind::Code);
         let planned = arenas[SectionKind::Code].reached();
-        std::iter::once(planned).chain(beyond.map(|one| one.span))
+        std::iter::once(planned).chain(beyond.map(|one| one.arena.reached()))
     }
 
     /// Enters into the books that it is an object now, with `asked` bytes in its sections.

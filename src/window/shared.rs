@@ -44,14 +44,6 @@ impl Shared {
     /// [`Error::Unsupported`], [`Error::System`], [`Error::Barrier`].
     pub(super) fn map(options: &WindowOptions) -> Result<Self, Error> {
         icache::prepare().map_err(|source| Error::Barrier { source })?;
-        if options.after_fork == AfterFork::Freeze {
-            let size = options.size;
-            sys::count_forks().map_err(|source| Error::System {
-                operation: "pthread_atfork",
-                size,
-                source,
-            })?;
-        }
         match options.writing {
             Some(writing) => Self::halving(options, writing),
             None => Self::halving(options, Writing::TwoAddresses).or_else(|refused| {
@@ -147,7 +139,11 @@ impl Shared {
         for (kind, taken) in taken.iter() {
             if let Some(taken) = taken {
                 spans[kind] = self.in_window(kind, taken.span);
-                self.clear(kind, spans[kind]);
+                #[allow(unsafe_code)] // Writes to it.
+                // SAFETY: it was just taken, and made writable.
+                unsafe {
+                    self.clear(kind, spans[kind]);
+                }
             }
         }
         let grants = taken.map(|taken| taken.map(|taken| taken.grant));
@@ -166,7 +162,11 @@ impl Shared {
         let mut all = self.take(&extents, |books, granted| books.granted += granted)?;
         let taken = all[kind].take().expect("as it was asked for");
         let span = self.in_window(kind, taken.span);
-        self.clear(kind, span);
+        #[allow(unsafe_code)] // Writes to it.
+        // SAFETY: it was just taken, and made writable.
+        unsafe {
+            self.clear(kind, span);
+        }
         Ok((taken.grant, span))
     }
 
@@ -177,8 +177,10 @@ impl Shared {
         enter: impl FnOnce(&mut Books, usize),
     ) -> Result<PerKind<Option<Taken>>, Error> {
         let mut state = self.lock();
+        let hopeless = (extents.iter()).any(|(kind, e)| e.size() > self.plan.arenas[kind].size());
         let taken = loop {
             match state.take(extents, self.grain) {
+                Err(error) if hopeless => return Err(error),
                 Err(Error::WindowExhausted { .. }) if !state.retired.is_empty() => {
                     drop(state);
                     self.reclaim()?;
@@ -272,12 +274,15 @@ impl Shared {
         }
     }
 
-    /// Leaves nothing behind of who had a span before: traps in code, zeros in data. It is writable: made ready, or unsealed.
-    fn clear(&self, kind: SectionKind, span: Span) {
+    /// Leaves nothing behind of who had a span before: traps in code, zeros in data.
+    ///
+    /// # Safety
+    ///
+    /// The span is in use, so that it has memory, and writable, and no reference leads into it.
+    #[allow(unsafe_code)] // Declares what the caller promises.
+    unsafe fn clear(&self, kind: SectionKind, span: Span) {
         let start = self.backing.write_pointer(span);
-        #[allow(unsafe_code)] // Writes to memory that is in nobody's hands yet.
-        // SAFETY: the span was just taken, or its lease is gone: no other reference leads there. Every caller has just seen
-        // that its pages are writable, and a span in use has memory.
+        // SAFETY: by this function's contract; memory of a window is initialized from birth.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), span.size()) };
         match kind {
             SectionKind::Code => trap::fill(bytes),
@@ -447,7 +452,11 @@ impl Shared {
                 return false;
             }
         }
-        self.clear(SectionKind::Code, span);
+        #[allow(unsafe_code)] // Writes to it.
+        // SAFETY: its lease is gone, and it is writable: where permissions change, it was just unsealed.
+        unsafe {
+            self.clear(SectionKind::Code, span);
+        }
         let (write, run) = (self.backing.write_pointer(span), self.backing.pointer(span));
         #[allow(unsafe_code)] // Cache maintenance by address.
         // SAFETY: two addresses of one span, which nobody else has; readable in every state.
@@ -474,7 +483,11 @@ impl Shared {
             // SAFETY: whole pages of a lease that is gone and never became an object.
             let is_writable = unsafe { self.backing.unseal(span) }.is_ok();
             if is_writable {
-                self.clear(kind, span);
+                #[allow(unsafe_code)] // Writes to it.
+                // SAFETY: its lease is gone, and it was just unsealed.
+                unsafe {
+                    self.clear(kind, span);
+                }
             }
             is_writable
         });

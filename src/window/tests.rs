@@ -1,7 +1,6 @@
 //! What happens when the system refuses.
 
 use super::*;
-use crate::image::FinalizeError;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Extent, SectionRequest};
 use crate::num::Align;
@@ -166,14 +165,13 @@ fn a_finalization_that_cannot_be_undone_gives_its_memory_back() {
         for n in 0.. {
             let reservation = filled(&window);
             // The system refuses the call and all that would make up for it.
-            let (result, failed) = fault::failing(n..usize::MAX, || {
-                reservation.finalize().map_err(FinalizeError::into_parts)
-            });
+            let (result, failed) = fault::failing(n..usize::MAX, || reservation.finalize());
             if !failed {
                 assert_eq!(result.unwrap().sections().count(), 3);
                 break;
             }
-            let (error, reservation) = result.unwrap_err();
+            let failed = result.unwrap_err();
+            let (error, reservation) = fault::failing(0..usize::MAX, || failed.into_parts()).0;
             assert_refused::<()>(Err(error));
             drop(reservation);
             let stats = window.stats();

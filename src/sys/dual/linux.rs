@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 
-use super::super::{ForkMark, failed, fault, page_size, pages};
+use super::super::{ForkMark, count_forks, failed, fault, forks, page_size, pages};
 use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::layout::{GUARD, UNIT, WindowPlan};
@@ -76,6 +76,18 @@ impl DualView {
     ///
     /// [`Error::System`]. Nothing is mapped then, and no descriptor open.
     pub(crate) fn map(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
+        count_forks().map_err(failed("pthread_atfork", plan.size))?;
+        loop {
+            let before = forks();
+            let view = Self::map_once(plan, executable)?;
+            if forks() == before {
+                return Ok(view);
+            }
+            // A child may have the writable view, or the file: nobody is to trust this one.
+        }
+    }
+
+    fn map_once(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
         let mark = ForkMark::new()?;
         let file_size = plan.arenas[SectionKind::ReadOnlyData].end();
         let file = memory_file(file_size)?;
@@ -253,8 +265,15 @@ fn memory_file(size: usize) -> Result<OwnedFd, Error> {
     for flags in ladder {
         made = fault::check()
             .and_then(|()| Ok(memfd_create("nearcode", flags | MemfdFlags::CLOEXEC)?));
-        if made.is_ok() {
-            break;
+        // Anything but a flag that the kernel does not know, or a setting or a filter that denies it, is the answer.
+        let goes_on =
+            [Errno::INVAL, Errno::ACCESS, Errno::PERM, Errno::NOSYS].map(Errno::raw_os_error);
+        match &made {
+            Err(error)
+                if error
+                    .raw_os_error()
+                    .is_some_and(|code| goes_on.contains(&code)) => {}
+            _ => break,
         }
     }
     let file = made.map_err(failed("memfd_create", size))?;

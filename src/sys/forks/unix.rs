@@ -1,8 +1,7 @@
 //! A counter that `fork` itself moves on.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -16,14 +15,17 @@ pub(crate) fn forks() -> u32 {
 
 /// Counts from here on. Cheap from the second time on.
 pub(crate) fn count_forks() -> io::Result<()> {
-    static REGISTERED: OnceLock<i32> = OnceLock::new();
-    // SAFETY: the handler is a function of this signature that only changes an atomic.
-    let answer =
-        REGISTERED.get_or_init(|| unsafe { libc::pthread_atfork(Some(count), Some(count), None) });
-    match answer {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(*code)),
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if REGISTERED.load(Ordering::Relaxed) {
+        return Ok(());
     }
+    // SAFETY: the handler is a function of this signature that only changes an atomic. Registered by two threads at once, it
+    // counts twice, which does no harm.
+    match unsafe { libc::pthread_atfork(Some(count), Some(count), None) } {
+        0 => REGISTERED.store(true, Ordering::Relaxed),
+        code => return Err(io::Error::from_raw_os_error(code)), // Tried again the next time.
+    }
+    Ok(())
 }
 
 extern "C" fn count() {

@@ -9,8 +9,8 @@ use rustix::mm::{Advice, madvise};
 /// Whether [`release`] does anything.
 pub(crate) const RETURNS_PAGES: bool = true;
 
-/// Fetches pages of private memory, so that writing them later cannot fail. Before Linux 5.14 they come at the first touch,
-/// as private memory may: it never raises SIGBUS.
+/// Fetches pages of private memory, so that writing them later cannot fail. The answer is [`Unsupported`](io::ErrorKind) before
+/// Linux 5.14, or where they cannot be written.
 ///
 /// # Safety
 ///
@@ -18,8 +18,8 @@ pub(crate) const RETURNS_PAGES: bool = true;
 pub(crate) unsafe fn populate(start: NonNull<u8>, size: usize) -> io::Result<()> {
     // SAFETY: the contract is the same.
     match unsafe { madvise(start.as_ptr().cast(), size, Advice::LinuxPopulateWrite) } {
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
+        other => Ok(other?),
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) const RETURNS_PAGES: bool = false;
 ///
 /// None needed: nothing is done.
 pub(crate) unsafe fn populate(_start: NonNull<u8>, _size: usize) -> io::Result<()> {
-    Ok(())
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// # Safety
