@@ -214,11 +214,15 @@ impl Shared {
         }
         if !unready.is_empty() {
             drop(state);
-            let made_ready = unready
-                .iter()
-                .try_for_each(|unready| self.make_ready(unready));
+            let mut left = unready.iter();
+            let made_ready = left.try_for_each(|unready| self.make_ready(unready));
             state = self.lock();
             if let Err(error) = made_ready {
+                for Unready { kind, missing, .. } in left {
+                    if let Some(missing) = *missing {
+                        state.sub_windows[*kind].fetched_ahead(missing, false);
+                    }
+                }
                 // Not just put back: some may have their memory already, which nobody needs now.
                 let mut leaving = Leaving::new();
                 for (kind, taken) in taken {
@@ -248,13 +252,11 @@ impl Shared {
         let Some(missing) = unready.missing else {
             return Ok(());
         };
-        if !missing.ahead.is_empty() {
-            let fetched = self.backing.commit(self.in_window(kind, missing.ahead));
-            match fetched {
-                Ok(()) => self.lock().sub_windows[kind].fetched_ahead(missing),
-                Err(error) => tracing::debug!(%error, "no memory in advance"),
-            }
-        }
+        let came = missing.ahead.is_empty()
+            || (self.backing.commit(self.in_window(kind, missing.ahead)))
+                .inspect_err(|error| tracing::debug!(%error, "no memory in advance"))
+                .is_ok();
+        self.lock().sub_windows[kind].fetched_ahead(missing, came);
         if !missing.own.is_empty() {
             let fetched = self.backing.commit(self.in_window(kind, missing.own));
             fetched.inspect_err(|_| self.discard_all(kind, span))?;

@@ -24,6 +24,9 @@ pub(super) struct SubWindow {
     size: usize,
     /// Up to here pages were fetched, or somebody is about to: nobody else does it in advance.
     fetched: usize,
+    /// From here on, while anybody is.
+    coming_from: usize,
+    coming: usize,
     /// Up to here pages have had their final permission at some time. Counts where permissions change only.
     sealed: usize,
     /// How often pages were given back.
@@ -44,6 +47,7 @@ pub(super) struct Missing {
     pub(super) own: Span,
     /// Those in advance, right behind or further up; empty where somebody else fetches them.
     pub(super) ahead: Span,
+    is_at_the_top: bool,
     returns: u32,
 }
 
@@ -62,6 +66,8 @@ impl SubWindow {
             pages: Pages::new(page),
             size,
             fetched: 0,
+            coming_from: 0,
+            coming: 0,
             sealed: 0,
             returns: 0,
         }
@@ -80,6 +86,8 @@ impl SubWindow {
         if holds && !is_near_the_top {
             return None;
         }
+        let is_coming = self.coming > 0 && span.end() > self.coming_from;
+        let is_at_the_top = (is_near_the_top || is_coming) && !self.is_sealed(span);
         let around = self.pages.around(span);
         let own = if holds {
             Span::empty(around.end())
@@ -88,22 +96,28 @@ impl SubWindow {
         };
         let ahead = if self.is_sealed(span) {
             Span::empty(own.end()) // Pages behind a sealed one may not be writable.
-        } else if is_near_the_top {
+        } else if is_at_the_top {
             let from = self.fetched.max(own.end());
             let ahead = Span::sized(from, ahead).expect("a window's size is a number");
             let to = self.pages.around(ahead).end().min(self.size);
             self.fetched = self.fetched.max(to);
+            if self.coming == 0 {
+                self.coming_from = from;
+            }
+            self.coming += 1;
             Span::new(from, to).unwrap_or(Span::empty(from))
         } else {
             // In what went back and is in use again.
             self.pages.gap(own.end(), ahead.min(self.size - own.end()))
         };
         if own.is_empty() && ahead.is_empty() {
+            self.coming -= usize::from(is_at_the_top);
             return None;
         }
         Some(Missing {
             own,
             ahead,
+            is_at_the_top,
             returns: self.returns,
         })
     }
@@ -113,10 +127,11 @@ impl SubWindow {
         self.pages.set(pages);
     }
 
-    /// Pages were fetched in advance.
-    pub(super) fn fetched_ahead(&mut self, missing: Missing) {
+    /// Pages were fetched in advance, or the system refused.
+    pub(super) fn fetched_ahead(&mut self, missing: Missing, came: bool) {
+        self.coming -= usize::from(missing.is_at_the_top);
         // Some may have gone back in between. That they have memory is then not known, and does no harm.
-        if self.returns == missing.returns {
+        if came && self.returns == missing.returns {
             self.pages.set(missing.ahead);
         }
     }
@@ -224,7 +239,7 @@ mod tests {
             let taken = sub_window.take(1184, Align::ONE).unwrap();
             if let Some(missing) = sub_window.missing(taken.span) {
                 sub_window.fetched(missing.own);
-                sub_window.fetched_ahead(missing);
+                sub_window.fetched_ahead(missing, true);
             }
             assert!(sub_window.pages.hold(taken.span));
             taken.grant
