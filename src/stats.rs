@@ -37,12 +37,13 @@ impl Stats {
         self.asked
     }
 
-    /// What was handed out to hold them.
+    /// What was handed out to hold them: whole blocks, or spans of a window.
     pub const fn granted(&self) -> usize {
         self.granted
     }
 
-    /// The pages that they reach into; of what is in flight, as announced.
+    /// The pages that they reach into; of what is in flight, as announced. In a window: all pages that have memory, also free
+    /// ones that are kept for what comes.
     pub const fn committed(&self) -> usize {
         self.committed
     }

@@ -12,8 +12,8 @@ mod lives;
 mod tools;
 
 use nearcode::{
-    Align, AllocationSpace, Error, Extent, PerKind, SectionKind, SectionMemoryManager, Window,
-    WindowOptions, Writing,
+    Align, AllocationSpace, BranchProtection, Error, Extent, PerKind, SectionKind,
+    SectionMemoryManager, Window, WindowOptions, Writing,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tools::{WAYS, assert_empty, assert_published, publish};
@@ -186,5 +186,61 @@ fn memory_that_came_before_the_system_refused_the_rest_goes_back() {
         assert_eq!(asked, 0);
         let resident = resident.iter().filter(|&&page| page & 1 != 0).count() * page;
         assert!(resident <= 1 << 20, "{way:?}: {resident} bytes");
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn landing_pads_that_the_cpu_does_not_have_are_refused() {
+    for writing in WAYS {
+        let options = tools::options(writing).with_branch_protection(BranchProtection::LandingPads);
+        let refused = Window::with_options(&options);
+        assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+    }
+}
+
+/// A CPU without them refuses the window. On one with them (as qemu's is), a call that lands elsewhere ends the process.
+#[test]
+#[cfg(target_arch = "aarch64")]
+fn an_indirect_call_lands_on_a_pad_or_traps() {
+    use nearcode::ReservingMemoryManager;
+    const BTI_C: u32 = 0xd503_245f; // Arm ARM, C6.2: HINT #34.
+    let test = "an_indirect_call_lands_on_a_pad_or_traps";
+    let publish_and_run = |writing, pad: bool| {
+        let options = tools::options(writing).with_branch_protection(BranchProtection::LandingPads);
+        let window = match Window::with_options(&options) {
+            Err(Error::Unsupported(_)) => return None,
+            window => window.unwrap(),
+        };
+        let protection = window.capabilities().branch_protection();
+        assert_eq!(protection, BranchProtection::LandingPads);
+        let mut code = if pad {
+            BTI_C.to_le_bytes().to_vec()
+        } else {
+            Vec::new()
+        };
+        code.extend(tools::returning(42));
+        let mut manager = SectionMemoryManager::in_window(&window);
+        let request = tools::request(SectionKind::Code, code.len(), 16);
+        let id = manager.allocate_section(&request).unwrap();
+        manager.section_mut(id).unwrap().copy_from_slice(&code);
+        Some(tools::run(&manager.finalize_memory().unwrap(), id))
+    };
+    if let Some(way) = child::argument() {
+        let way = WAYS.into_iter().find(|known| format!("{known:?}") == way);
+        println!("survived: {:?}", publish_and_run(way.unwrap(), false));
+        return;
+    }
+    for writing in WAYS {
+        match publish_and_run(writing, true) {
+            Some(result) => assert_eq!(result, 42),
+            None => return println!("skipped: {test}: this CPU has none"),
+        }
+        let output = child::in_a_child(test, &format!("{writing:?}"));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            !output.status.success() && !text.contains("survived"),
+            "{text}"
+        );
     }
 }

@@ -373,7 +373,7 @@ impl Shared {
         state.books.in_flight -= 1;
         state.books.objects += 1;
         state.books.asked = state.books.asked - announced + asked;
-        sys::forks()
+        sys::fork_count()
     }
 
     /// Takes everything back that a lease had.
@@ -384,7 +384,7 @@ impl Shared {
         if self.seals() && lease.forks.is_none() {
             self.settle(&lease.grants);
         }
-        let may_run_in_child = lease.forks.is_some_and(|forks| forks != sys::forks());
+        let may_run_in_child = lease.forks.is_some_and(|forks| forks != sys::fork_count());
         // What is private, a child has a copy of.
         let frozen = may_run_in_child && !self.seals() && self.after_fork == AfterFork::Freeze;
         let mut code: SmallVec<[Taken; 1]> = SmallVec::new();

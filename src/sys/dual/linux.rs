@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 
-use super::super::{ForkMark, count_forks, failed, fault, forks, page_size, pages};
+use super::super::{ForkMark, count_forks, failed, fault, fork_count, page_size, pages};
 use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::layout::{GUARD, UNIT, WindowPlan};
@@ -78,9 +78,9 @@ impl DualView {
     pub(crate) fn map(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
         count_forks().map_err(failed("pthread_atfork", plan.size))?;
         loop {
-            let before = forks();
+            let before = fork_count();
             let view = Self::map_once(plan, executable)?;
-            if forks() == before {
+            if fork_count() == before {
                 return Ok(view);
             }
             // A child may have the writable view, or the file: nobody is to trust this one.

@@ -11,5 +11,5 @@ mod mark;
 #[cfg_attr(not(unix), path = "none.rs")]
 mod count;
 
-pub(crate) use count::{count_forks, forks};
+pub(crate) use count::{count_forks, fork_count};
 pub(crate) use mark::ForkMark;

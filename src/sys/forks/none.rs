@@ -3,7 +3,7 @@
 use std::io;
 
 /// Never moves.
-pub(crate) fn forks() -> u32 {
+pub(crate) fn fork_count() -> u32 {
     0
 }
 

@@ -9,7 +9,7 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 ///
 /// Programs are started by `posix_spawn` or `vfork` where that suffices (`std::process::Command` does), which run no handlers
 /// and share no memory with what comes of it: they do not count.
-pub(crate) fn forks() -> u32 {
+pub(crate) fn fork_count() -> u32 {
     FORKS.load(Ordering::SeqCst)
 }
 
