@@ -27,8 +27,8 @@ use region::Protection;
 pub(crate) use block::Block;
 pub(crate) use bti::protection as bti_protection;
 pub(crate) use dual::DualView;
+use forks::ForkMark;
 pub(crate) use forks::fork_count;
-use forks::{ForkMark, count_forks};
 pub(crate) use pages::RETURNS_PAGES;
 pub(crate) use pool::Pool;
 

@@ -25,7 +25,8 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 
-use super::super::{ForkMark, count_forks, failed, fault, fork_count, page_size, pages};
+use super::super::forks::count_forks;
+use super::super::{ForkMark, failed, fault, fork_count, page_size, pages};
 use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::layout::{GUARD, UNIT, WindowPlan};
