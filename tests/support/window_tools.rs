@@ -129,7 +129,7 @@ const TRAP: &[u8] = &[0xcc];
 #[cfg(target_arch = "aarch64")]
 const TRAP: &[u8] = &[0, 0, 0x20, 0xd4];
 
-/// Whether a section is as a fresh one has to be.
+/// Whether a section is as a fresh one has to be: where an instruction can begin, code begins with a trap.
 pub fn is_fresh(kind: SectionKind, bytes: &[u8]) -> bool {
     let unit = if kind == SectionKind::Code {
         TRAP
@@ -137,9 +137,10 @@ pub fn is_fresh(kind: SectionKind, bytes: &[u8]) -> bool {
         &[0]
     };
     let expected = unit.repeat(4096);
+    let phase = bytes.as_ptr().addr() % unit.len();
     bytes
-        .chunks(expected.len())
-        .all(|part| *part == expected[..part.len()])
+        .chunks(expected.len() - unit.len())
+        .all(|part| *part == expected[phase..][..part.len()])
 }
 
 /// Calls a function without arguments.
