@@ -62,8 +62,8 @@ use crate::stats::Stats;
 ///
 /// # After `fork`
 ///
-/// In a child the window is there to run what was published before, and nothing else: every other use is
-/// [`Error::InheritedWindow`], and dropping what was inherited gives nothing back. See [`AfterFork`] for the parent.
+/// In a child the window is there to run what was published before: reserving, writing and finalizing are
+/// [`Error::InheritedWindow`], its [statistics](Self::stats) are zero, and dropping what was inherited gives nothing back. See [`AfterFork`] for the parent.
 #[derive(Clone)]
 pub struct Window(Arc<Shared>);
 

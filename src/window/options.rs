@@ -32,7 +32,7 @@ pub enum BranchProtection {
 /// What becomes of memory that a child of `fork` may still be running when its parent drops it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AfterFork {
-    /// Code and read-only data that existed at a `fork` are not used again. See [`Stats::frozen`](crate::Stats::frozen).
+    /// Code and read-only data at two addresses that existed at a `fork` are not used again. (At one, a child has a copy.) See [`Stats::frozen`](crate::Stats::frozen).
     #[default]
     Freeze,
     /// They are: every child executes another program at once, and runs nothing of this window until then.
@@ -76,13 +76,13 @@ impl WindowOptions {
     }
 
     /// The addresses to reserve, in bytes: at most [`Reach::PREL32`](crate::Reach::PREL32), so that everything reaches
-    /// everything. Rounded down to 2 MiB.
+    /// everything, and more is taken as that. Each kind is rounded down to 2 MiB, of which 64 KiB are a guard.
     pub const fn with_size(mut self, bytes: usize) -> Self {
         self.size = bytes;
         self
     }
 
-    /// How much of it is for code, in bytes. The rest is one half for each kind of data.
+    /// How much of it is for code, in bytes, cut to what leaves 2 MiB for each kind of data. The rest is shared by these two.
     ///
     /// Up to 128 MiB every branch of AArch64 reaches every function. Above, calls may need veneers, which
     /// [`loader`](crate::loader) makes.
