@@ -16,7 +16,7 @@ use crate::kind::SectionKind;
 use crate::memory::Memory;
 use crate::num::{Address, Span};
 use crate::reservation::{Reservation, Section};
-use crate::unwind::{Frames, Record};
+use crate::unwind::Frames;
 use crate::window::Lease;
 
 /// Code that can run, and the data that it refers to: one or more finalized reservations.
@@ -37,7 +37,7 @@ enum Parts {
 /// One finalized reservation. Fields drop in their order: nobody unwinds through memory that is gone.
 struct Part {
     reservation: ReservationId,
-    frames: Option<Box<Frames>>,
+    _frames: Option<Box<Frames>>,
     owner: Owner,
 }
 
@@ -152,7 +152,7 @@ impl Image {
         Self {
             parts: Parts::One(Part {
                 reservation,
-                frames: None,
+                _frames: None,
                 owner,
             }),
         }
@@ -289,29 +289,20 @@ impl Part {
         let asked = sections.iter().map(|section| section.footprint().size());
         memory.enter_object(&content.arenas, asked.sum());
         tracing::debug!(?reservation, "finalized");
-        let mut part = Self {
-            reservation,
-            frames: None,
-            owner: Owner::new(memory, sections),
-        };
+        let mut frames: Option<Box<Frames>> = None;
         for (table, records) in &content.tables {
-            part.register(*table, records);
+            let start = memory.pointer(*table);
+            #[allow(unsafe_code)] // Hands the table to the unwinder.
+            // SAFETY: the table is in this memory, checked to consist of these records, true of its code by the contract of
+            // `register_eh_frames`, where nobody writes from here on; the part that owns both drops the frames first.
+            unsafe {
+                frames.get_or_insert_default().register(start, records);
+            }
         }
-        part
-    }
-
-    fn register(&mut self, table: Span, records: &[Record]) {
-        let start = match &self.owner {
-            Owner::Lease { lease, .. } => lease.pointer(table),
-            Owner::Block { block, .. } => block.pointer(table),
-            Owner::Foreign(_) => return, // It registers its own.
-        };
-        let frames = self.frames.get_or_insert_default();
-        #[allow(unsafe_code)] // Hands the table to the unwinder.
-        // SAFETY: the table is in this part's memory, checked to consist of these records, true of its code by the contract
-        // of `register_eh_frames`, where nobody writes from here on; the part drops its frames before its memory.
-        unsafe {
-            frames.register(start, records);
+        Self {
+            reservation,
+            _frames: frames,
+            owner: Owner::new(memory, sections),
         }
     }
 

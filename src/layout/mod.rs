@@ -11,7 +11,7 @@ mod window;
 pub(crate) use arena::Arena;
 pub(crate) use block::BlockPlan;
 pub(crate) use slots::Slots;
-pub(crate) use window::{GUARD, UNIT, WindowPlan};
+pub(crate) use window::{GUARD, UNIT, WindowPlan, check_alignment};
 
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};

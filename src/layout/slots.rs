@@ -128,9 +128,7 @@ impl Slots {
             let start = align.up(end).ok_or(slot.shape)?;
             slot.start = start;
             self.ends[kind] = start.checked_add(size).ok_or(slot.shape)?;
-            if start > end {
-                gaps.put(kind, Span::new(end, start).expect("rounded up"));
-            }
+            gaps.put(kind, Span::new(end, start).expect("rounded up"));
         }
         Ok(())
     }

@@ -5,12 +5,23 @@
 //! 0       ^ unit                  ^ unit                   ^ unit                    size
 //! ```
 
+use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::num::{Align, Span};
 use crate::reach::Reach;
 
 /// In what a window is measured, and to what a sub-window's start is aligned: 2 MiB, the strictest alignment of a section.
 pub(crate) const UNIT: Align = Align::from_exponent(21);
+
+/// # Errors
+///
+/// [`Error::AlignmentTooLarge`] for what a window does not keep to, though some places in it are that aligned by luck.
+pub(crate) fn check_alignment(align: Align) -> Result<(), Error> {
+    if align > UNIT {
+        return Err(Error::AlignmentTooLarge { align, limit: UNIT });
+    }
+    Ok(())
+}
 
 /// Bytes of a guard: no access past the end of one sub-window lands in the next. One page, of the largest size there is
 /// (64 KiB on AArch64).

@@ -4,7 +4,7 @@ use std::io;
 use std::ptr::{NonNull, without_provenance_mut};
 use std::slice;
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::MmapMut;
 
 use super::{Permission, fault, page_size, protect};
 use crate::error::Error;
@@ -56,7 +56,7 @@ impl Block {
             .checked_add(slack)
             .ok_or_else(out_of_memory)
             .map_err(failed)?;
-        let mapping = fault::check().and_then(|()| MmapOptions::new().len(length).map_anon());
+        let mapping = fault::check().and_then(|()| MmapMut::map_anon(length));
         let mut mapping = mapping.map_err(failed)?;
         let start = mapping.as_mut_ptr();
         let skip = align

@@ -10,7 +10,7 @@ use super::shared::{Released, Shared};
 use super::spans::Grant;
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Arena, Extent, SectionRequest, UNIT};
+use crate::layout::{Arena, Extent, SectionRequest, check_alignment};
 use crate::num::{Address, Span};
 
 /// Spans of a window, given back when dropped. There is one for each object of a million: it is small.
@@ -114,13 +114,7 @@ impl Lease {
         size: usize,
     ) -> Result<Span, Error> {
         self.window.check_own()?;
-        if request.align() > UNIT {
-            // Some places are more aligned than that, by luck of where the window lies.
-            return Err(Error::AlignmentTooLarge {
-                align: request.align(),
-                limit: UNIT,
-            });
-        }
+        check_alignment(request.align())?;
         if let Some(place) = announced {
             return Ok(arena.announced(place));
         }

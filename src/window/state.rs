@@ -6,7 +6,7 @@ use super::spans::Grant;
 use super::sub_window::{Returning, SubWindow, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Extent, UNIT};
+use crate::layout::{Extent, check_alignment};
 use crate::num::{Align, PageSize};
 use crate::stats::Stats;
 
@@ -78,12 +78,7 @@ impl State {
         let mut all = PerKind::default();
         for (_, extent) in extents.iter() {
             // Also where there are no bytes: what was announced has to succeed later.
-            if extent.align() > UNIT {
-                return Err(Error::AlignmentTooLarge {
-                    align: extent.align(),
-                    limit: UNIT,
-                });
-            }
+            check_alignment(extent.align())?;
         }
         for (kind, extent) in extents.iter().filter(|(_, extent)| extent.size() > 0) {
             let taken = self.take_one(kind, extent, grain);

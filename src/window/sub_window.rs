@@ -100,19 +100,20 @@ impl SubWindow {
             let from = self.fetched.max(own.end());
             let ahead = Span::sized(from, ahead).expect("a window's size is a number");
             let to = self.pages.around(ahead).end().min(self.size);
-            self.fetched = self.fetched.max(to);
-            if self.coming == 0 {
-                self.coming_from = from;
-            }
-            self.coming += 1;
             Span::new(from, to).unwrap_or(Span::empty(from))
         } else {
             // In what went back and is in use again.
             self.pages.gap(own.end(), ahead.min(self.size - own.end()))
         };
         if own.is_empty() && ahead.is_empty() {
-            self.coming -= usize::from(is_at_the_top);
             return None;
+        }
+        if is_at_the_top {
+            self.fetched = ahead.end();
+            if self.coming == 0 {
+                self.coming_from = ahead.start();
+            }
+            self.coming += 1;
         }
         Some(Missing {
             own,

@@ -262,19 +262,19 @@ fn memory_file(size: usize) -> Result<OwnedFd, Error> {
         MemfdFlags::empty(),
         MemfdFlags::EXEC,
     ];
+    // A flag that the kernel does not know, or a setting or a filter that denies it. Anything else is the answer.
+    let goes_on = |error: &io::Error| {
+        let denials = [Errno::INVAL, Errno::ACCESS, Errno::PERM, Errno::NOSYS];
+        denials
+            .iter()
+            .any(|denial| error.raw_os_error() == Some(denial.raw_os_error()))
+    };
     let mut made = Err(io::Error::from(Errno::INVAL));
     for flags in ladder {
         made = fault::check()
             .and_then(|()| Ok(memfd_create("nearcode", flags | MemfdFlags::CLOEXEC)?));
-        // Anything but a flag that the kernel does not know, or a setting or a filter that denies it, is the answer.
-        let goes_on =
-            [Errno::INVAL, Errno::ACCESS, Errno::PERM, Errno::NOSYS].map(Errno::raw_os_error);
-        match &made {
-            Err(error)
-                if error
-                    .raw_os_error()
-                    .is_some_and(|code| goes_on.contains(&code)) => {}
-            _ => break,
+        if !made.as_ref().is_err_and(goes_on) {
+            break;
         }
     }
     let file = made.map_err(failed("memfd_create", size))?;
