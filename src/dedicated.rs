@@ -8,7 +8,7 @@ use crate::layout::{AllocationSpace, Arena, BlockPlan, SectionRequest};
 use crate::memory::Memory;
 use crate::num::{Address, PageSize, Span};
 use crate::reach::Reach;
-use crate::reservation::{Content, Reservation};
+use crate::reservation::{Content, Reservation, Section};
 use crate::stats::{Account, Ledger, Stats};
 use crate::sys::{self, Block, Permission};
 use crate::{icache, trap};
@@ -180,8 +180,12 @@ impl DedicatedBlock {
         self.block.protect(pages, Permission::ReadWrite)
     }
 
-    /// Enters into the books that it is an object now, with `asked` bytes in its sections.
-    pub(crate) fn enter_object(&mut self, arenas: &Arenas, asked: usize) {
+    /// Enters into the books that it is an object now, with these sections.
+    pub(crate) fn enter_object(&mut self, arenas: &Arenas, sections: &[Section]) {
+        let asked = sections
+            .iter()
+            .map(|section| section.footprint().size())
+            .sum();
         let code = self.pages(&arenas[SectionKind::Code]);
         let constants = self.constants(arenas);
         let variables = self.block.size() - constants.end();

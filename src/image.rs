@@ -7,17 +7,16 @@ use std::num::NonZero;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::{fmt, mem, slice};
 
-use smallvec::SmallVec;
-
 use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
-use crate::kind::SectionKind;
+use crate::kind::{PerKind, SectionKind};
+use crate::layout::Arena;
 use crate::memory::Memory;
-use crate::num::{Address, Span};
+use crate::num::Address;
 use crate::reservation::{Reservation, Section};
 use crate::unwind::Frames;
-use crate::window::Lease;
+use crate::window::PublishedLease;
 
 /// Code that can run, and the data that it refers to: one or more finalized reservations.
 ///
@@ -44,10 +43,7 @@ struct Part {
 /// Who owns the memory of a part.
 enum Owner {
     /// A window.
-    Lease {
-        lease: Lease,
-        sections: SmallVec<[Place; 4]>,
-    },
+    Lease(PublishedLease),
     /// A block of this crate's.
     Block {
         block: Box<DedicatedBlock>,
@@ -55,14 +51,6 @@ enum Owner {
     },
     /// A foreign memory manager.
     Foreign(Box<Foreign>),
-}
-
-/// A section in a window. It needs no kind: its place tells.
-#[derive(Clone, Copy)]
-struct Place {
-    /// From the window's offset 0, which is less than 2 GiB from its end.
-    start: u32,
-    size: u32,
 }
 
 struct Foreign {
@@ -284,10 +272,8 @@ impl fmt::Debug for Image {
 
 impl Part {
     fn new(published: Reservation) -> Self {
-        let (reservation, mut memory, content) = published.into_parts();
+        let (reservation, memory, content) = published.into_parts();
         let sections = &content.sections[..];
-        let asked = sections.iter().map(|section| section.footprint().size());
-        memory.enter_object(&content.arenas, asked.sum());
         tracing::debug!(?reservation, "finalized");
         let mut frames: Option<Box<Frames>> = None;
         for (table, records) in &content.tables {
@@ -302,13 +288,13 @@ impl Part {
         Self {
             reservation,
             _frames: frames,
-            owner: Owner::new(memory, sections),
+            owner: Owner::new(memory, &content.arenas, sections),
         }
     }
 
     fn len(&self) -> usize {
         match &self.owner {
-            Owner::Lease { sections, .. } => sections.len(),
+            Owner::Lease(lease) => lease.len(),
             Owner::Block { sections, .. } => sections.len(),
             Owner::Foreign(foreign) => foreign.sections.len(),
         }
@@ -316,12 +302,7 @@ impl Part {
 
     fn section(&self, index: usize) -> Option<ImageSection> {
         let (kind, start, size) = match &self.owner {
-            Owner::Lease { lease, sections } => {
-                let place = sections.get(index)?;
-                let (start, size) = (place.start as usize, place.size as usize);
-                let span = Span::sized(start, size)?;
-                (lease.kind_at(start), lease.pointer(span), size)
-            }
+            Owner::Lease(lease) => lease.section(index)?,
             Owner::Block { block, sections } => {
                 let Section { kind, span, .. } = *sections.get(index)?;
                 (kind, block.pointer(span), span.size())
@@ -341,25 +322,17 @@ impl Part {
 }
 
 impl Owner {
-    fn new(memory: Memory, sections: &[Section]) -> Self {
+    /// Enters into the books that it is an object now.
+    fn new(memory: Memory, arenas: &PerKind<Arena>, sections: &[Section]) -> Self {
         match memory {
-            Memory::Block(block) => Self::Block {
-                block,
-                sections: Box::from(sections),
-            },
-            Memory::Lease(lease) => {
-                let mut places = SmallVec::new();
-                for section in sections {
-                    places.push(Place {
-                        start: section.span.start() as u32,
-                        size: section.span.size() as u32,
-                    });
-                }
-                Self::Lease {
-                    lease,
-                    sections: places,
+            Memory::Block(mut block) => {
+                block.enter_object(arenas, sections);
+                Self::Block {
+                    block,
+                    sections: Box::from(sections),
                 }
             }
+            Memory::Lease(lease) => Self::Lease(lease.publish(sections)),
         }
     }
 }

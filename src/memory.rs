@@ -2,8 +2,6 @@
 
 use std::ptr::NonNull;
 
-use smallvec::SmallVec;
-
 use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::icache;
@@ -124,14 +122,6 @@ impl Memory {
             icache::make_coherent(write.as_ptr(), run.as_ptr(), code.size());
         }
     }
-
-    /// Enters into the books that it is an object now, with `asked` bytes in its sections.
-    pub(crate) fn enter_object(&mut self, arenas: &PerKind<Arena>, asked: usize) {
-        match self {
-            Self::Block(block) => block.enter_object(arenas, asked),
-            Self::Lease(lease) => lease.enter_object(asked),
-        }
-    }
 }
 
 /// Gives memory its final permissions. It all has one source.
@@ -142,7 +132,7 @@ impl Memory {
 pub(crate) fn seal<'a>(
     all: impl Iterator<Item = (&'a mut Memory, &'a PerKind<Arena>)>,
 ) -> Result<(), Error> {
-    let mut leases: SmallVec<[_; 4]> = SmallVec::new();
+    let mut leases = Vec::new();
     for (memory, arenas) in all {
         match memory {
             Memory::Block(block) => block.seal(arenas)?,
@@ -150,5 +140,5 @@ pub(crate) fn seal<'a>(
             Memory::Lease(_) => {}
         }
     }
-    Lease::seal(leases.into_iter())
+    Lease::seal(&leases)
 }

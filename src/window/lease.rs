@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::shared::{Released, Shared};
+use super::shared::Shared;
 use super::spans::Grant;
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Arena, Extent, SectionRequest, check_alignment};
+use crate::layout::{Arena, EH_FRAME_TERMINATOR, Extent, SectionRequest, check_alignment};
 use crate::num::{Address, Span};
+use crate::reservation::Section;
 
 /// Spans of a window, given back when dropped. There is one for each object of a million: it is small.
 ///
@@ -19,16 +20,76 @@ use crate::num::{Address, Span};
 #[derive(Debug)]
 pub(crate) struct Lease {
     window: Arc<Shared>,
-    /// What was planned.
-    grants: PerKind<Option<Grant>>,
-    /// What was asked for beyond the plan. Mostly nothing.
-    #[allow(clippy::box_collection, reason = "a Vec of nothing is three words")]
-    beyond: Option<Box<Vec<Beyond>>>,
-    /// Bytes of sections, or while it is filled, those announced. Fits, as a window does.
-    asked: u32,
+    grants: Grants,
     /// How many forks there were when it was published.
     forks: u32,
     phase: Phase,
+}
+
+/// How far a lease has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Filling,
+    Published,
+    /// Published once, and its code is traps again.
+    Disarmed,
+}
+
+/// A lease that became an object.
+#[derive(Debug)]
+pub(crate) struct PublishedLease {
+    lease: Lease,
+    /// In the order in which they were allocated.
+    sections: SmallVec<[Place; 4]>,
+}
+
+/// A section in a window. It needs no kind: its place tells.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// From the window's offset 0, which is less than 2 GiB from its end.
+    start: u32,
+    /// In bytes, and [`TERMINATED`].
+    size: u32,
+}
+
+/// Says that a terminator follows.
+const TERMINATED: u32 = 1 << 31;
+
+impl Place {
+    fn new(section: &Section) -> Self {
+        let is_terminated = section.footprint() != section.span;
+        Self {
+            start: section.span.start() as u32,
+            size: section.span.size() as u32 | if is_terminated { TERMINATED } else { 0 },
+        }
+    }
+
+    fn span(self) -> Span {
+        let size = self.size & !TERMINATED;
+        Span::sized(self.start as usize, size as usize).expect("a window is smaller than that")
+    }
+
+    /// With its terminator.
+    fn footprint(self) -> Span {
+        match self.size & TERMINATED {
+            0 => self.span(),
+            _ => {
+                let size = self.span().size() + usize::from(EH_FRAME_TERMINATOR);
+                Span::sized(self.start as usize, size).expect("it lies in the window")
+            }
+        }
+    }
+}
+
+/// What a lease has.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    planned: PerKind<Option<Grant>>,
+    /// Bytes of sections, or while it is filled, those announced. Fits, as a window does.
+    asked: u32,
+    /// What was asked for beyond the plan. Mostly nothing.
+    #[allow(clippy::box_collection, reason = "a Vec of nothing is three words")]
+    beyond: Option<Box<Vec<Beyond>>>,
 }
 
 #[derive(Debug)]
@@ -39,10 +100,25 @@ struct Beyond {
     arena: Arena,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Filling,
-    Published,
+impl Grants {
+    /// Bytes, as they stand in the books.
+    pub(super) fn asked(&self) -> usize {
+        self.asked as usize
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (SectionKind, &Grant)> {
+        let planned = self.planned.iter();
+        let planned = planned.filter_map(|(kind, grant)| Some((kind, grant.as_ref()?)));
+        let beyond = self.beyond.iter().flat_map(|all| all.iter());
+        planned.chain(beyond.map(|one| (one.kind, &one.grant)))
+    }
+
+    pub(super) fn into_all(self) -> impl Iterator<Item = (SectionKind, Grant)> {
+        let planned = self.planned.into_iter();
+        let planned = planned.filter_map(|(kind, grant)| Some((kind, grant?)));
+        let beyond = self.beyond.into_iter().flat_map(|all| *all);
+        planned.chain(beyond.map(|one| (one.kind, one.grant)))
+    }
 }
 
 /// The arenas of the reservation that a lease belongs to.
@@ -51,14 +127,16 @@ type Arenas = PerKind<Arena>;
 impl Lease {
     pub(super) fn new(
         window: Arc<Shared>,
-        grants: PerKind<Option<Grant>>,
+        planned: PerKind<Option<Grant>>,
         announced: usize,
     ) -> Self {
         Self {
             window,
-            grants,
-            beyond: None,
-            asked: announced as u32,
+            grants: Grants {
+                planned,
+                asked: announced as u32,
+                beyond: None,
+            },
             forks: 0,
             phase: Phase::Filling,
         }
@@ -84,11 +162,6 @@ impl Lease {
     /// Where to write `span`.
     pub(crate) fn write_pointer(&self, span: Span) -> NonNull<u8> {
         self.window.backing.write_pointer(span)
-    }
-
-    /// The kind of what lies at an offset.
-    pub(crate) fn kind_at(&self, offset: usize) -> SectionKind {
-        self.window.plan.kind_at(offset)
     }
 
     /// The bytes of `span`, to write.
@@ -122,7 +195,11 @@ impl Lease {
         if let Ok(left_over) = arena.beyond_the_plan(size, request.align(), origin) {
             return Ok(left_over);
         }
-        let mut of_kind = self.beyond.iter_mut().flat_map(|all| all.iter_mut().rev());
+        let mut of_kind = self
+            .grants
+            .beyond
+            .iter_mut()
+            .flat_map(|all| all.iter_mut().rev());
         if let Some(latest) = of_kind.find(|one| one.kind == request.kind()) {
             let left_over = latest.arena.beyond_the_plan(size, request.align(), origin);
             if let Ok(left_over) = left_over {
@@ -134,7 +211,7 @@ impl Lease {
         let (grant, span) = self.window.grant(request.kind(), extent)?;
         let mut arena = Arena::new(span, 0);
         let place = arena.beyond_the_plan(size, request.align(), origin);
-        self.beyond.get_or_insert_default().push(Beyond {
+        self.grants.beyond.get_or_insert_default().push(Beyond {
             kind: request.kind(),
             grant,
             arena,
@@ -145,7 +222,7 @@ impl Lease {
     /// Every span that it has.
     fn spans(&self, arenas: &Arenas) -> Vec<(SectionKind, Span)> {
         let planned = arenas.iter().map(|(kind, arena)| (kind, arena.span()));
-        let beyond = self.beyond.iter().flat_map(|all| all.iter());
+        let beyond = self.grants.beyond.iter().flat_map(|all| all.iter());
         planned
             .chain(beyond.map(|one| (one.kind, one.arena.span())))
             .collect()
@@ -156,16 +233,14 @@ impl Lease {
     /// # Errors
     ///
     /// [`Error::System`]. Some permissions may have changed.
-    pub(crate) fn seal<'a>(
-        leases: impl Iterator<Item = (&'a Self, &'a Arenas)>,
-    ) -> Result<(), Error> {
-        let mut window = None;
-        let mut spans = Vec::new();
-        for (lease, arenas) in leases {
-            spans.extend(lease.spans(arenas));
-            window = Some(&lease.window);
-        }
-        window.map_or(Ok(()), |window| window.seal(spans))
+    pub(crate) fn seal(leases: &[(&Self, &Arenas)]) -> Result<(), Error> {
+        let Some((first, _)) = leases.first() else {
+            return Ok(());
+        };
+        let spans = leases
+            .iter()
+            .flat_map(|(lease, arenas)| lease.spans(arenas));
+        first.window.seal(spans.collect())
     }
 
     /// Whether sealing it does anything.
@@ -184,35 +259,57 @@ impl Lease {
 
     /// Every span of code, to make the caches agree with it.
     pub(crate) fn code<'a>(&'a self, arenas: &'a Arenas) -> impl Iterator<Item = Span> + 'a {
-        let beyond = self.beyond.iter().flat_map(|all| all.iter());
+        let beyond = self.grants.beyond.iter().flat_map(|all| all.iter());
         let beyond = beyond.filter(|one| one.kind == SectionKind::Code);
         let planned = arenas[SectionKind::Code].reached();
         std::iter::once(planned).chain(beyond.map(|one| one.arena.reached()))
     }
 
-    /// Enters into the books that it is an object now, with `asked` bytes in its sections.
-    pub(crate) fn enter_object(&mut self, asked: usize) {
-        self.forks = self.window.enter_object(self.asked as usize, asked);
-        self.asked = asked as u32;
+    /// Enters into the books that it is an object now, with these sections.
+    pub(crate) fn publish(mut self, sections: &[Section]) -> PublishedLease {
+        let places: SmallVec<[Place; 4]> = sections.iter().map(Place::new).collect();
+        let sizes = places.iter().map(|place| place.footprint().size() as u32);
+        let announced = mem::replace(&mut self.grants.asked, sizes.sum());
+        self.forks = (self.window).enter_object(announced as usize, self.grants.asked());
         self.phase = Phase::Published;
+        PublishedLease {
+            lease: self,
+            sections: places,
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut grants = SmallVec::new();
-        for (kind, grant) in mem::take(&mut self.grants) {
-            if let Some(grant) = grant {
-                grants.push((kind, grant));
-            }
+        let grants = mem::take(&mut self.grants);
+        self.window.release(grants, self.phase, self.forks);
+    }
+}
+
+impl PublishedLease {
+    /// How many sections it has.
+    pub(crate) fn len(&self) -> usize {
+        self.sections.len()
+    }
+
+    /// A section: what it holds, where it lies, and its size.
+    pub(crate) fn section(&self, index: usize) -> Option<(SectionKind, NonNull<u8>, usize)> {
+        let span = self.sections.get(index)?.span();
+        let kind = self.lease.window.plan.kind_at(span.start());
+        Some((kind, self.lease.pointer(span), span.size()))
+    }
+}
+
+impl Drop for PublishedLease {
+    fn drop(&mut self) {
+        let Lease { window, forks, .. } = &self.lease;
+        if window.can_overwrite(*forks) {
+            let places = self.sections.iter().map(|place| place.footprint());
+            let ends = window.plan.arenas[SectionKind::Code].end();
+            places
+                .filter(|place| place.start() < ends)
+                .for_each(|code| window.overwrite(code));
+            self.lease.phase = Phase::Disarmed;
         }
-        for one in self.beyond.take().into_iter().flat_map(|all| *all) {
-            grants.push((one.kind, one.grant));
-        }
-        self.window.release(Released {
-            grants,
-            forks: (self.phase == Phase::Published).then_some(self.forks),
-            asked: self.asked as usize,
-        });
     }
 }

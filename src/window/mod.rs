@@ -9,7 +9,7 @@
 //!
 //! [`options`] says what a window may be; [`backing`] is its memory, written at two addresses or at one; [`sub_window`] knows
 //! which bytes of one kind are whose ([`spans`]) and which pages have memory ([`pages`]); [`state`] is all that under one lock,
-//! and [`shared`] acts on it; a [`lease`](Lease) is what one object has of it.
+//! and [`shared`] acts on it, in [`release`] where memory comes back; a [`lease`](Lease) is what one object has of it.
 //!
 //! What must not enter: how sections are laid out, and what a loader does with them.
 
@@ -17,6 +17,7 @@ mod backing;
 mod lease;
 mod options;
 mod pages;
+mod release;
 mod shared;
 mod spans;
 mod state;
@@ -27,7 +28,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, PublishedLease};
 pub use options::{AfterFork, BranchProtection, Capabilities, WindowOptions, Writing};
 
 use self::shared::Shared;

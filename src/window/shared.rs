@@ -11,7 +11,7 @@ use super::backing::Backing;
 use super::lease::Lease;
 use super::options::{AfterFork, Capabilities, WindowOptions, Writing};
 use super::spans::{GRANULE, Grant};
-use super::state::{Books, Leaving, State};
+use super::state::{Leaving, State};
 use super::sub_window::{Missing, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
@@ -21,21 +21,17 @@ use crate::stats::Stats;
 use crate::sys;
 use crate::{icache, trap};
 
-/// Freed code waits for a barrier, so that one serves for many: until there are this many spans, or this many bytes.
-const RETIRED: usize = 128;
-const RETIRED_BYTES: usize = 1 << 20;
-
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) backing: Backing,
     pub(super) plan: WindowPlan,
     pub(super) capabilities: Capabilities,
-    after_fork: AfterFork,
+    pub(super) after_fork: AfterFork,
     /// Sizes and alignments of spans are multiples of it: a granule, or a page.
     grain: Align,
     state: Mutex<State>,
-    /// Rung when [`State::moving`] becomes less and somebody waits.
-    moved: Condvar,
+    /// Rung when memory became free that [others were about to free](State::is_about_to_free), and somebody waits.
+    pub(super) moved: Condvar,
 }
 
 impl Shared {
@@ -130,11 +126,10 @@ impl Shared {
         // Where the sum does not fit into a number, the spans do not fit into a window.
         let sizes = extents.iter().map(|(_, extent)| extent.size());
         let asked = sizes.fold(0, usize::saturating_add);
-        let taken = self.take(extents, |books, granted| {
-            books.in_flight += 1;
-            books.asked += asked;
-            books.granted += granted;
-        })?;
+        let (taken, mut state) = self.take(extents)?;
+        state.books.in_flight += 1;
+        state.books.asked += asked;
+        drop(state);
         let mut spans = self.plan.arenas.map(|arena| Span::empty(arena.start()));
         for (kind, taken) in taken.iter() {
             if let Some(taken) = taken {
@@ -159,7 +154,8 @@ impl Shared {
         self.check_own()?;
         let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
         extents[kind] = extent;
-        let mut all = self.take(&extents, |books, granted| books.granted += granted)?;
+        let (mut all, state) = self.take(&extents)?;
+        drop(state);
         let taken = all[kind].take().expect("as it was asked for");
         let span = self.in_window(kind, taken.span);
         #[allow(unsafe_code)] // Writes to it.
@@ -170,12 +166,11 @@ impl Shared {
         Ok((taken.grant, span))
     }
 
-    /// Takes a span for each kind and makes it writable; then enters into the books how many bytes that is.
+    /// Takes a span for each kind and makes it writable. The books are still open, to enter what it is for.
     fn take(
         &self,
         extents: &PerKind<Extent>,
-        enter: impl FnOnce(&mut Books, usize),
-    ) -> Result<PerKind<Option<Taken>>, Error> {
+    ) -> Result<(PerKind<Option<Taken>>, MutexGuard<'_, State>), Error> {
         let mut state = self.lock();
         let hopeless = (extents.iter()).any(|(kind, e)| e.size() > self.plan.arenas[kind].size());
         let taken = loop {
@@ -186,7 +181,7 @@ impl Shared {
                     self.reclaim()?;
                     state = self.lock();
                 }
-                Err(Error::WindowExhausted { .. }) if state.moving > 0 => {
+                Err(Error::WindowExhausted { .. }) if state.is_about_to_free() => {
                     state.waiting += 1;
                     let waited = self.moved.wait(state);
                     state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -235,8 +230,8 @@ impl Shared {
                 return Err(error);
             }
         }
-        enter(&mut state.books, granted);
-        Ok(taken)
+        state.books.granted += granted;
+        Ok((taken, state))
     }
 
     /// Makes a span that was just taken writable.
@@ -282,7 +277,7 @@ impl Shared {
     ///
     /// The span is in use, so that it has memory, and writable, and no reference leads into it.
     #[allow(unsafe_code)] // Declares what the caller promises.
-    unsafe fn clear(&self, kind: SectionKind, span: Span) {
+    pub(super) unsafe fn clear(&self, kind: SectionKind, span: Span) {
         let start = self.backing.write_pointer(span);
         // SAFETY: by this function's contract; memory of a window is initialized from birth.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), span.size()) };
@@ -293,7 +288,7 @@ impl Shared {
     }
 
     /// A span of a sub-window, from the window's offset 0.
-    fn in_window(&self, kind: SectionKind, span: Span) -> Span {
+    pub(super) fn in_window(&self, kind: SectionKind, span: Span) -> Span {
         let start = self.plan.arenas[kind].start() + span.start();
         Span::sized(start, span.size()).expect("a sub-window lies in its window")
     }
@@ -313,7 +308,10 @@ impl Shared {
                 let taken = state.sub_windows[kind].seal(self.in_sub_window(kind, span));
                 between.extend(taken.into_iter().map(|taken| (kind, taken)));
             }
-            state.moving += between.len();
+            state.books.moving += between
+                .iter()
+                .map(|(_, taken)| taken.span.size())
+                .sum::<usize>();
         }
         spans.extend(
             between
@@ -339,11 +337,11 @@ impl Shared {
         });
         if !between.is_empty() {
             let mut state = self.lock();
-            let pieces = between.len();
             for (kind, taken) in between {
+                state.books.moving -= taken.span.size();
                 state.sub_windows[kind].cancel(taken.grant);
             }
-            self.has_moved(&mut state, pieces);
+            self.tell(&state);
         }
         sealed
     }
@@ -376,181 +374,6 @@ impl Shared {
         sys::fork_count()
     }
 
-    /// Takes everything back that a lease had.
-    pub(super) fn release(&self, lease: Released) {
-        if self.backing.is_inherited() {
-            return; // The parent's. Its lock may be held for ever, and its writable view is not here.
-        }
-        if self.seals() && lease.forks.is_none() {
-            self.settle(&lease.grants);
-        }
-        let may_run_in_child = lease.forks.is_some_and(|forks| forks != sys::fork_count());
-        // What is private, a child has a copy of.
-        let frozen = may_run_in_child && !self.seals() && self.after_fork == AfterFork::Freeze;
-        let mut code: SmallVec<[Taken; 1]> = SmallVec::new();
-        let mut leaving = Leaving::new();
-
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        match lease.forks {
-            None => state.books.in_flight -= 1,
-            Some(_) => state.books.objects -= 1,
-        }
-        state.books.asked -= lease.asked;
-        for (kind, grant) in lease.grants {
-            let span = state.sub_windows[kind].span(&grant);
-            state.books.granted -= span.size();
-            match kind {
-                SectionKind::Code | SectionKind::ReadOnlyData if frozen => {
-                    state.books.frozen += span.size(); // And the grant is forgotten.
-                }
-                SectionKind::Code => {
-                    state.books.retired += span.size();
-                    code.push(Taken { grant, span });
-                }
-                _ => state.free(kind, grant, &mut leaving),
-            }
-        }
-        state.moving += code.len();
-        drop(guard);
-
-        let mut lost: SmallVec<[bool; 1]> = SmallVec::new();
-        for taken in &code {
-            lost.push(self.disarm(self.in_window(SectionKind::Code, taken.span)));
-        }
-        let mut state = self.lock();
-        self.has_moved(&mut state, code.len());
-        for (taken, lost) in code.into_iter().zip(lost) {
-            if lost {
-                state.sub_windows[SectionKind::Code].lost(taken.span);
-            }
-            state.retired.push(taken.grant);
-        }
-        let full = state.retired.len() >= RETIRED || state.books.retired >= RETIRED_BYTES;
-        drop(state);
-        if !leaving.is_empty() {
-            self.give_back(leaving);
-        }
-        if full {
-            if let Err(error) = self.reclaim() {
-                tracing::warn!(%error, "freed code cannot be used again yet");
-            }
-        }
-    }
-
-    /// Puts traps in the place of code that was dropped, or gives its pages back; then the result is true.
-    fn disarm(&self, span: Span) -> bool {
-        if self.seals() {
-            #[allow(unsafe_code)] // Gives pages back.
-            // SAFETY: whole pages of a lease that is gone.
-            let discarded = sys::RETURNS_PAGES && unsafe { self.backing.discard(span) }.is_ok();
-            if discarded {
-                return true;
-            }
-            #[allow(unsafe_code)] // Changes permissions.
-            // SAFETY: the same pages.
-            if let Err(error) = unsafe { self.backing.unseal(span) } {
-                tracing::warn!(%error, "code that was dropped stays executable");
-                return false;
-            }
-        }
-        #[allow(unsafe_code)] // Writes to it.
-        // SAFETY: its lease is gone, and it is writable: where permissions change, it was just unsealed.
-        unsafe {
-            self.clear(SectionKind::Code, span);
-        }
-        let (write, run) = (self.backing.write_pointer(span), self.backing.pointer(span));
-        #[allow(unsafe_code)] // Cache maintenance by address.
-        // SAFETY: two addresses of one span, which nobody else has; readable in every state.
-        unsafe {
-            icache::make_coherent(write.as_ptr(), run.as_ptr(), span.size());
-        }
-        false
-    }
-
-    /// What never became an object gets its final permission as well, without what was written: neighbours then are one
-    /// mapping, whatever comes behind.
-    fn settle(&self, grants: &[(SectionKind, Grant)]) {
-        let mut own = Vec::new();
-        for (kind, grant) in grants {
-            let span = self.lock().sub_windows[*kind].span(grant);
-            own.push((*kind, self.in_window(*kind, span)));
-        }
-        // Where sealing failed and could not be undone, its code may still be executable: then `disarm` has to do without.
-        own.retain(|&(kind, span)| {
-            if kind != SectionKind::Code {
-                return true;
-            }
-            #[allow(unsafe_code)] // Changes permissions.
-            // SAFETY: whole pages of a lease that is gone and never became an object.
-            let is_writable = unsafe { self.backing.unseal(span) }.is_ok();
-            if is_writable {
-                #[allow(unsafe_code)] // Writes to it.
-                // SAFETY: its lease is gone, and it was just unsealed.
-                unsafe {
-                    self.clear(kind, span);
-                }
-            }
-            is_writable
-        });
-        if let Err(error) = self.seal(own) {
-            tracing::warn!(%error, "pages that were dropped stay writable");
-        }
-    }
-
-    /// Makes freed code usable again.
-    fn reclaim(&self) -> Result<(), Error> {
-        let retired = {
-            let mut state = self.lock();
-            state.moving += 1;
-            std::mem::take(&mut state.retired)
-        };
-        // Where permissions change, code becomes writable before it is used again, and the system interrupts all cores for it.
-        let forgotten = if self.seals() {
-            Ok(())
-        } else {
-            icache::forget_freed_code()
-        };
-        let mut leaving = Leaving::new();
-        let mut state = self.lock();
-        if forgotten.is_ok() {
-            for grant in retired {
-                let size = state.sub_windows[SectionKind::Code].span(&grant).size();
-                state.books.retired -= size;
-                state.free(SectionKind::Code, grant, &mut leaving);
-            }
-        } else {
-            state.retired.extend(retired);
-        }
-        self.has_moved(&mut state, 1);
-        drop(state);
-        self.give_back(leaving);
-        forgotten.map_err(|source| Error::Barrier { source })
-    }
-
-    /// Pieces of free memory are free for all again.
-    fn has_moved(&self, state: &mut State, pieces: usize) {
-        state.moving -= pieces;
-        if state.waiting > 0 {
-            self.moved.notify_all(); // A system call, so not without need.
-        }
-    }
-
-    /// Gives pages back to the system.
-    fn give_back(&self, leaving: Leaving) {
-        for (kind, returning) in leaving {
-            #[allow(unsafe_code)] // Gives pages back.
-            // SAFETY: nobody has a byte on them: their spans were freed, and are held back meanwhile.
-            let went = unsafe { self.backing.discard(self.in_window(kind, returning.pages)) };
-            if let Err(error) = &went {
-                tracing::debug!(%error, "free pages stay");
-            }
-            let mut state = self.lock();
-            state.sub_windows[kind].returned(returning, went.is_ok());
-            self.has_moved(&mut state, 1);
-        }
-    }
-
     /// All of it, at one moment. Zero in a child, whose books they are not.
     pub(super) fn stats(&self) -> Stats {
         if self.backing.is_inherited() {
@@ -568,7 +391,7 @@ impl Shared {
         Span::sized(start, span.size()).expect("a sub-window lies in its window")
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics between two numbers that belong together, except on a broken law, which a test would have to show.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -581,14 +404,4 @@ struct Unready {
     /// Whether permissions have to change first.
     is_sealed: bool,
     missing: Option<Missing>,
-}
-
-/// What a lease gives back.
-#[derive(Debug)]
-pub(super) struct Released {
-    pub(super) grants: SmallVec<[(SectionKind, Grant); 3]>,
-    /// How many forks there were when it was published; `None` where it never was.
-    pub(super) forks: Option<u32>,
-    /// As it stands in the books.
-    pub(super) asked: usize,
 }

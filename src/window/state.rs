@@ -15,13 +15,12 @@ pub(super) struct State {
     pub(super) sub_windows: PerKind<SubWindow>,
     /// Freed code that some core may still remember.
     pub(super) retired: Vec<Grant>,
-    /// How many pieces of free memory a thread holds back for a moment: a full window waits for them.
-    pub(super) moving: usize,
+    /// How many threads wait for a full window to get memory back.
     pub(super) waiting: usize,
     pub(super) books: Books,
 }
 
-/// What is in use.
+/// What is in use, and in bytes, what nobody has and nobody can have. A span that is just being taken is in neither.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Books {
     pub(super) in_flight: usize,
@@ -29,7 +28,10 @@ pub(super) struct Books {
     pub(super) asked: usize,
     pub(super) granted: usize,
     pub(super) frozen: usize,
+    /// Freed code, also while a thread waits for the barrier.
     pub(super) retired: usize,
+    /// Free memory that a thread holds back for a moment.
+    pub(super) moving: usize,
 }
 
 /// Pages on their way to the system. Mostly none.
@@ -41,7 +43,6 @@ impl State {
         Self {
             sub_windows: sizes.map(|size| SubWindow::new(size, page)),
             retired: Vec::new(),
-            moving: 0,
             waiting: 0,
             books: Books::default(),
         }
@@ -119,10 +120,15 @@ impl State {
         }
     }
 
+    /// Whether other threads are about to free memory.
+    pub(super) fn is_about_to_free(&self) -> bool {
+        self.books.moving > 0 || (self.retired.is_empty() && self.books.retired > 0)
+    }
+
     pub(super) fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
         let returning = self.sub_windows[kind].free(grant);
         if let Some(returning) = returning {
-            self.moving += 1;
+            self.books.moving += returning.pages.size();
             leaving.push((kind, returning));
         }
     }

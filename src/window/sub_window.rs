@@ -180,7 +180,7 @@ impl SubWindow {
     /// Takes a span back. Where that leaves much free memory in one piece, its pages are to go back to the system.
     pub(super) fn free(&mut self, grant: Grant) -> Option<Returning> {
         let hole = self.spans.free(grant);
-        let used = self.size - self.spans.free_bytes().min(self.size);
+        let used = self.spans.granted_bytes();
         let idle = self.pages.bytes().saturating_sub(used);
         if idle <= KEEP + used / KEEP_OF_USED {
             return None;

@@ -199,6 +199,11 @@ impl Spans {
         self.frontier as usize * GRANULE
     }
 
+    /// The bytes in spans that are in use.
+    pub(crate) fn granted_bytes(&self) -> usize {
+        self.granted as usize * GRANULE
+    }
+
     /// The bytes in no span that is in use.
     pub(crate) fn free_bytes(&self) -> usize {
         (self.end - self.granted) as usize * GRANULE
@@ -282,14 +287,16 @@ impl Spans {
         let mut own = hole.node;
         if start > hole.start {
             self.enter_bin(own, start - hole.start);
-            own = self.insert(own, node.above);
+            own = self.insert(own, node.above, start, start + size);
+        } else {
+            let node = &mut self.nodes[own];
+            (node.lead, node.trail) = (start, start + size);
         }
-        let end = start + size;
-        if end < hole.end {
-            let rest = self.insert(own, node.above);
-            self.enter_bin(rest, hole.end - end);
+        if start + size < hole.end {
+            let rest = self.insert(own, node.above, start + size, hole.end);
+            self.enter_bin(rest, hole.end - start - size);
         }
-        self.grant(own, start, end)
+        self.grant(own, size)
     }
 
     /// Takes `size` granules from `start` out of the tail, if they end in it.
@@ -300,27 +307,28 @@ impl Spans {
         }
         let mut below = self.nodes[ROOT].below;
         if start > self.frontier {
-            below = self.insert(below, ROOT);
+            below = self.insert(below, ROOT, self.frontier, start);
             self.enter_bin(below, start - self.frontier);
         }
-        let own = self.insert(below, ROOT);
+        let own = self.insert(below, ROOT, start, end);
         self.frontier = end;
-        Some(self.grant(own, start, end))
+        Some(self.grant(own, size))
     }
 
-    fn grant(&mut self, own: u32, start: u32, end: u32) -> Grant {
-        let node = &mut self.nodes[own];
-        (node.lead, node.trail) = (start, end);
-        self.granted += end - start;
+    fn grant(&mut self, own: u32, size: u32) -> Grant {
+        self.granted += size;
         let node = NonZeroU32::new(own).expect("the root is in no bin, and no new node");
         Grant { node }
     }
 
-    /// A new node between two neighbours.
-    fn insert(&mut self, below: u32, above: u32) -> u32 {
-        let own = self.nodes.add();
-        let node = &mut self.nodes[own];
-        (node.below, node.above) = (below, above);
+    /// A new node between two neighbours, in use.
+    fn insert(&mut self, below: u32, above: u32, start: u32, end: u32) -> u32 {
+        let own = self.nodes.add(Node {
+            below,
+            above,
+            lead: start,
+            trail: end,
+        });
         self.nodes[below].above = own;
         self.nodes[above].below = own;
         own

@@ -1,6 +1,5 @@
 //! What is known of each span, in 16 bytes: the links between neighbours, and within a bin.
 
-use std::mem;
 use std::ops::{Index, IndexMut};
 
 /// The node that closes the ring of neighbours: an empty span in use, below the first and above the last. As a link: none.
@@ -52,127 +51,119 @@ impl Node {
 
 /// The nodes, in chunks: growing never copies what is there, and a chunk without nodes goes back to the heap.
 pub(super) struct Nodes {
-    /// Node n is in chunk n / CHUNK. Each is as long as its nodes were ever many, with room for CHUNK of them, so that memory is
-    /// touched as it is needed. Absent chunks come back before new ones.
-    chunks: Vec<Option<Vec<Node>>>,
-    /// Apart from the chunks, so that the table that every access reads stays small.
-    census: Vec<Census>,
-    /// Invariant: bit c is set if chunk c is there and has an unused node.
+    /// Node n is in chunk n / CHUNK.
+    chunks: Vec<Chunk>,
+    /// Invariant: bit c is set if chunk c has an unused node.
     room: Vec<u64>,
-    /// Invariant: no lower word of `room` has a bit set.
+    /// Invariant: the lowest chunk with an unused node, or the next one to come.
     lowest: usize,
-    absent: Vec<u32>,
     /// A chunk without nodes that is kept, so that one node does not fetch and drop a chunk again and again.
-    spare: Option<u32>,
+    spare: Option<usize>,
 }
 
 /// Nodes of a chunk: 128 KiB, which a heap asks the system for in one piece. Many small pieces would make it grow step by step,
 /// and each step keeps the other threads of the process from fetching pages.
 const CHUNK: usize = 8192;
 
-/// Who lives in a chunk.
-#[derive(Clone, Copy, Default)]
-struct Census {
-    live: u16,
-    /// One more than the first unused slot below the chunk's length, or 0; the others follow by [`Node::above`].
-    unused: u16,
+#[derive(Default)]
+struct Chunk {
+    /// As long as they were ever many, with room for CHUNK of them, so that memory is touched as it is needed; without room
+    /// while none of them is used.
+    nodes: Vec<Node>,
+    live: u32,
+    /// One more than the first unused node, or 0; the others follow by [`Node::above`]. Behind them `nodes` can still grow.
+    unused: u32,
 }
 
 impl Nodes {
     pub(super) fn new() -> Self {
         let mut nodes = Self {
             chunks: Vec::new(),
-            census: Vec::new(),
             room: Vec::new(),
             lowest: 0,
-            absent: Vec::new(),
             spare: None,
         };
-        assert!(nodes.add() == ROOT, "the first node is the root");
+        assert!(
+            nodes.add(Node::default()) == ROOT,
+            "the first node is the root"
+        );
         nodes
     }
 
-    /// A node, from the lowest chunk that has one: what is used together then lies together.
-    pub(super) fn add(&mut self) -> u32 {
-        while self.room.get(self.lowest) == Some(&0) {
-            self.lowest += 1;
+    /// A place for a node, in the lowest chunk that has one: what is used together then lies together.
+    #[inline] // A node in registers: through memory it would be written in parts and read as a whole, which stalls.
+    pub(super) fn add(&mut self, node: Node) -> u32 {
+        let index = self.lowest;
+        if index == self.chunks.len() {
+            self.chunks.push(Chunk::default());
+            self.room.resize(index / 64 + 1, 0);
+            self.room[index / 64] |= 1 << (index % 64);
         }
-        let chunk = match self.room.get(self.lowest) {
-            Some(word) => self.lowest * 64 + word.trailing_zeros() as usize,
-            None => self.grow(),
-        };
-        let census = &mut self.census[chunk];
-        census.live += 1;
-        if usize::from(census.live) == CHUNK {
-            self.room[chunk / 64] &= !(1 << (chunk % 64));
-        }
-        if census.live == 1 {
-            self.spare = None;
-        }
-        let nodes = self.chunks[chunk].as_mut();
-        let nodes = nodes.expect("a chunk with room is there");
-        let slot = match usize::from(census.unused).checked_sub(1) {
+        let chunk = &mut self.chunks[index];
+        let slot = match chunk.unused.checked_sub(1) {
             Some(slot) => {
-                census.unused = mem::take(&mut nodes[slot]).above as u16;
-                slot
+                let unused = &mut chunk.nodes[slot as usize];
+                chunk.unused = unused.above;
+                *unused = node;
+                slot as usize
             }
             None => {
-                nodes.push(Node::default());
-                nodes.len() - 1
+                if chunk.nodes.capacity() == 0 {
+                    chunk.nodes.reserve_exact(CHUNK);
+                }
+                chunk.nodes.push(node);
+                chunk.nodes.len() - 1
             }
         };
-        (chunk * CHUNK + slot) as u32
+        chunk.live += 1;
+        if chunk.live as usize == CHUNK {
+            self.room[index / 64] &= !(1 << (index % 64));
+            self.lowest = self.next_with_room(index / 64);
+        }
+        if self.spare == Some(index) {
+            self.spare = None;
+        }
+        (index * CHUNK + slot) as u32
+    }
+
+    /// The lowest chunk with room that a word from this one on knows of.
+    fn next_with_room(&self, word: usize) -> usize {
+        let words = self.room.iter().enumerate().skip(word);
+        let mut chunks = words
+            .filter(|(_, bits)| **bits != 0)
+            .map(|(word, bits)| word * 64 + bits.trailing_zeros() as usize);
+        chunks.next().unwrap_or(self.chunks.len())
     }
 
     pub(super) fn remove(&mut self, own: u32) {
-        let chunk = own as usize / CHUNK;
-        let census = &mut self.census[chunk];
-        let unused = mem::replace(&mut census.unused, (own as usize % CHUNK) as u16 + 1);
-        census.live -= 1;
-        let is_empty = census.live == 0;
-        self.room[chunk / 64] |= 1 << (chunk % 64);
-        self.lowest = self.lowest.min(chunk / 64);
-        self[own] = Node::unused(u32::from(unused));
-        if is_empty {
+        let (index, slot) = (own as usize / CHUNK, own as usize % CHUNK);
+        let chunk = &mut self.chunks[index];
+        chunk.nodes[slot] = Node::unused(chunk.unused);
+        chunk.unused = slot as u32 + 1;
+        chunk.live -= 1;
+        if chunk.live == 0 {
             if self.spare.is_none() {
-                self.spare = Some(chunk as u32);
+                self.spare = Some(index);
             } else {
-                self.chunks[chunk] = None;
-                self.room[chunk / 64] &= !(1 << (chunk % 64));
-                self.absent.push(chunk as u32);
+                *chunk = Chunk::default();
             }
         }
-    }
-
-    /// Adds a chunk of unused nodes.
-    fn grow(&mut self) -> usize {
-        let chunk = self.absent.pop().map_or(self.chunks.len(), |c| c as usize);
-        if chunk == self.chunks.len() {
-            self.chunks.push(None);
-            self.census.push(Census::default());
-            self.room.resize(chunk / 64 + 1, 0);
-        }
-        self.chunks[chunk] = Some(Vec::with_capacity(CHUNK));
-        self.census[chunk] = Census::default();
-        self.room[chunk / 64] |= 1 << (chunk % 64);
-        self.lowest = chunk / 64;
-        chunk
+        self.room[index / 64] |= 1 << (index % 64);
+        self.lowest = self.lowest.min(index);
     }
 
     /// Bytes that were touched.
     pub(super) fn bookkeeping(&self) -> usize {
-        let nodes: usize = self.chunks.iter().flatten().map(Vec::len).sum();
+        let nodes: usize = self.chunks.iter().map(|chunk| chunk.nodes.len()).sum();
         nodes * size_of::<Node>()
-            + self.chunks.capacity() * size_of::<Option<Vec<Node>>>()
-            + self.census.capacity() * size_of::<Census>()
+            + self.chunks.capacity() * size_of::<Chunk>()
             + self.room.capacity() * size_of::<u64>()
-            + self.absent.capacity() * size_of::<u32>()
     }
 
     /// How many nodes are in use.
     #[cfg(test)]
     pub(super) fn live(&self) -> usize {
-        self.census.iter().map(|c| usize::from(c.live)).sum()
+        self.chunks.iter().map(|c| c.live as usize).sum()
     }
 }
 
@@ -180,15 +171,13 @@ impl Index<u32> for Nodes {
     type Output = Node;
 
     fn index(&self, own: u32) -> &Node {
-        let chunk = self.chunks[own as usize / CHUNK].as_ref();
-        &chunk.expect("no link leads to a chunk that was dropped")[own as usize % CHUNK]
+        &self.chunks[own as usize / CHUNK].nodes[own as usize % CHUNK]
     }
 }
 
 impl IndexMut<u32> for Nodes {
     fn index_mut(&mut self, own: u32) -> &mut Node {
-        let chunk = self.chunks[own as usize / CHUNK].as_mut();
-        &mut chunk.expect("no link leads to a chunk that was dropped")[own as usize % CHUNK]
+        &mut self.chunks[own as usize / CHUNK].nodes[own as usize % CHUNK]
     }
 }
 
@@ -197,7 +186,11 @@ mod tests {
     use super::*;
 
     fn kept(nodes: &Nodes) -> usize {
-        nodes.chunks.iter().flatten().count()
+        nodes
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.nodes.capacity() > 0)
+            .count()
     }
 
     #[test]
@@ -205,26 +198,26 @@ mod tests {
         let mut nodes = Nodes::new();
         let count = 200 * CHUNK as u32;
         for own in 1..count {
-            assert_eq!(nodes.add(), own);
+            assert_eq!(nodes.add(Node::default()), own);
         }
         for own in [100_000, 5000, 70_000] {
             nodes.remove(own);
         }
-        assert_eq!(nodes.add(), 5000);
-        assert_eq!(nodes.add(), 70_000);
-        assert_eq!(nodes.add(), 100_000);
-        assert_eq!(nodes.add(), count);
+        assert_eq!(nodes.add(Node::default()), 5000);
+        assert_eq!(nodes.add(Node::default()), 70_000);
+        assert_eq!(nodes.add(Node::default()), 100_000);
+        assert_eq!(nodes.add(Node::default()), count);
     }
 
     #[test]
     fn chunks_without_nodes_go_back_but_for_one() {
         let mut nodes = Nodes::new();
         let count = 10 * CHUNK as u32;
-        (1..count).for_each(|own| assert_eq!(nodes.add(), own));
+        (1..count).for_each(|own| assert_eq!(nodes.add(Node::default()), own));
         assert_eq!(kept(&nodes), 10);
         (1..count).for_each(|own| nodes.remove(own));
         assert_eq!((kept(&nodes), nodes.live()), (2, 1));
-        let mut again: Vec<u32> = (1..count).map(|_| nodes.add()).collect();
+        let mut again: Vec<u32> = (1..count).map(|_| nodes.add(Node::default())).collect();
         again.sort();
         assert!((1..count).eq(again), "a node twice, or one beyond");
         assert_eq!(kept(&nodes), 10);
@@ -233,9 +226,9 @@ mod tests {
     #[test]
     fn one_node_more_and_less_does_not_fetch_and_drop_a_chunk() {
         let mut nodes = Nodes::new();
-        (1..CHUNK as u32).for_each(|own| assert_eq!(nodes.add(), own));
+        (1..CHUNK as u32).for_each(|own| assert_eq!(nodes.add(Node::default()), own));
         for _ in 0..3 {
-            let own = nodes.add();
+            let own = nodes.add(Node::default());
             assert_eq!(own as usize, CHUNK);
             nodes.remove(own);
             assert_eq!(kept(&nodes), 2);
