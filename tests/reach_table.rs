@@ -175,6 +175,37 @@ const DEVIATIONS: &[Deviation] = &[
 
 /// Rows that none of these linkers knows: the ABI's text alone stands behind them.
 const UNANSWERED: &[(&str, &str)] = &[
+    ("R_X86_64_CODE_5_GOTPCRELX", "AMD64 ABI, Relocation Types"),
+    ("R_X86_64_CODE_5_GOTTPOFF", "AMD64 ABI, Relocation Types"),
+    (
+        "R_X86_64_CODE_5_GOTPC32_TLSDESC",
+        "AMD64 ABI, Relocation Types",
+    ),
+    ("R_X86_64_CODE_6_GOTPCRELX", "AMD64 ABI, Relocation Types"),
+    (
+        "R_X86_64_CODE_6_GOTPC32_TLSDESC",
+        "AMD64 ABI, Relocation Types",
+    ),
+    (
+        "R_AARCH64_MOVW_GOTOFF_G0",
+        "aaelf64, Group relocations (GOT-relative)",
+    ),
+    (
+        "R_AARCH64_MOVW_GOTOFF_G1_NC",
+        "aaelf64, Group relocations (GOT-relative)",
+    ),
+    (
+        "R_AARCH64_MOVW_GOTOFF_G2",
+        "aaelf64, Group relocations (GOT-relative)",
+    ),
+    (
+        "R_AARCH64_MOVW_GOTOFF_G2_NC",
+        "aaelf64, Group relocations (GOT-relative)",
+    ),
+    (
+        "R_AARCH64_MOVW_GOTOFF_G3",
+        "aaelf64, Group relocations (GOT-relative)",
+    ),
     (
         "R_AARCH64_GOTREL64",
         "aaelf64, GOT-relative data relocations",
@@ -195,6 +226,8 @@ const UNANSWERED: &[(&str, &str)] = &[
 
 /// Rows whose targets are entries of the GOT, which linkers align by themselves and put behind its beginning.
 const SLOTS: &[&str] = &[
+    "R_AARCH64_MOVW_GOTOFF_G0_NC",
+    "R_AARCH64_MOVW_GOTOFF_G1",
     "R_AARCH64_GOT_LD_PREL19",
     "R_AARCH64_LD64_GOTOFF_LO15",
     "R_AARCH64_LD64_GOTPAGE_LO15",
@@ -302,6 +335,8 @@ fn questions(row: &RelocationRange) -> Vec<i64> {
     match row.value() {
         Value::LowBits => vec![0],
         Value::PageRelative if !is_checked => vec![-(1 << 33), 0, 1 << 33],
+        // Neither end of these is an offset in a GOT that can be made.
+        _ if is_slot && (!is_checked || row.max() > 1 << 20) => vec![0x1000, 0x1_0008],
         _ if !is_checked => vec![row.min(), row.max()],
         _ if is_slot && row.min() == 0 => vec![last, last + step],
         Value::PageRelative => vec![row.min() - step, row.min(), last, last + step],

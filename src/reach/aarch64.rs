@@ -4,6 +4,9 @@
 //! them as such; the ABI's own text also lets values up to 2^32 and 2^16 pass, which would come out
 //! negative. The signed range stands here.
 //!
+//! Of the GOT-relative group relocations (`MOVW_GOTOFF`) the ABI says which are checked and not for what: for what their
+//! pc-relative counterparts are, since a `MOVN` or `MOVZ` holds no more.
+//!
 //! In the Local Exec rows the target is the TPREL itself, the variable's offset from the thread pointer.
 //! `TLSDESC_LDR`, `_ADD` and `_CALL` only mark instructions and have no row.
 
@@ -88,11 +91,25 @@ pub const MOVW_PREL_G1_NC: RelocationRange = relative("R_AARCH64_MOVW_PREL_G1_NC
 pub const MOVW_PREL_G2: RelocationRange = relative("R_AARCH64_MOVW_PREL_G2", 291, signed(49));
 /// `MOVK` of bits 32 to 47 of S + A - P, unchecked. PC-relative group relocations.
 pub const MOVW_PREL_G2_NC: RelocationRange = relative("R_AARCH64_MOVW_PREL_G2_NC", 292, ANY);
-/// `MOVK`, `MOVN` or `MOVZ` of bits 48 to 63 of S + A - P. PC-relative group relocations.
+/// `MOVN` or `MOVZ` of bits 48 to 63 of S + A - P, and with LLVM's assembler `MOVK`. PC-relative group relocations.
 pub const MOVW_PREL_G3: RelocationRange = relative("R_AARCH64_MOVW_PREL_G3", 293, ANY);
 /// Load or store of 16 bytes after `ADRP`: scaled, so aligned. PC-relative relocations.
 pub const LDST128_ABS_LO12_NC: RelocationRange =
     low_bits("R_AARCH64_LDST128_ABS_LO12_NC", 299).aligned(16);
+/// `MOVN` or `MOVZ` of bits 0 to 15 of a GOT entry's offset: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G0: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G0", 300, signed(17));
+/// `MOVK` of bits 0 to 15 of a GOT entry's offset, unchecked: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G0_NC: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G0_NC", 301, ANY);
+/// `MOVN` or `MOVZ` of bits 16 to 31 of a GOT entry's offset: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G1: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G1", 302, signed(33));
+/// `MOVK` of bits 16 to 31 of a GOT entry's offset, unchecked: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G1_NC: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G1_NC", 303, ANY);
+/// `MOVN` or `MOVZ` of bits 32 to 47 of a GOT entry's offset: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G2: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G2", 304, signed(49));
+/// `MOVK` of bits 32 to 47 of a GOT entry's offset, unchecked: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G2_NC: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G2_NC", 305, ANY);
+/// `MOVN` or `MOVZ` of bits 48 to 63 of a GOT entry's offset: the place is the GOT. GOT-relative group relocations.
+pub const MOVW_GOTOFF_G3: RelocationRange = relative("R_AARCH64_MOVW_GOTOFF_G3", 306, ANY);
 /// 64 bits of data, S + A - GOT: the place is the GOT. GOT-relative data relocations.
 pub const GOTREL64: RelocationRange = relative("R_AARCH64_GOTREL64", 307, ANY);
 /// 32 bits of data, S + A - GOT: the place is the GOT. GOT-relative data relocations.
@@ -251,6 +268,13 @@ pub const TABLE: &[RelocationRange] = &[
     MOVW_PREL_G2_NC,
     MOVW_PREL_G3,
     LDST128_ABS_LO12_NC,
+    MOVW_GOTOFF_G0,
+    MOVW_GOTOFF_G0_NC,
+    MOVW_GOTOFF_G1,
+    MOVW_GOTOFF_G1_NC,
+    MOVW_GOTOFF_G2,
+    MOVW_GOTOFF_G2_NC,
+    MOVW_GOTOFF_G3,
     GOTREL64,
     GOTREL32,
     GOT_LD_PREL19,
@@ -312,9 +336,14 @@ mod tests {
         (&[263], 0, 0xffff, 1),
         (&[265], 0, 0xffff_ffff, 1),
         (&[267], 0, 0xffff_ffff_ffff, 1),
-        (&[270, 287, 547], -0x1_0000, 0xffff, 1),
-        (&[271, 289, 545], -0x1_0000_0000, 0xffff_ffff, 1),
-        (&[272, 291, 544], -0x1_0000_0000_0000, 0xffff_ffff_ffff, 1),
+        (&[270, 287, 300, 547], -0x1_0000, 0xffff, 1),
+        (&[271, 289, 302, 545], -0x1_0000_0000, 0xffff_ffff, 1),
+        (
+            &[272, 291, 304, 544],
+            -0x1_0000_0000_0000,
+            0xffff_ffff_ffff,
+            1,
+        ),
         (&[273, 280, 309, 522, 543, 560], -0x10_0000, 0xf_fffc, 4),
         (&[274, 512, 517, 561], -0x10_0000, 0xf_ffff, 1),
         (
@@ -337,6 +366,7 @@ mod tests {
     const UNCHECKED: &[(&[u32], i64)] = &[
         (&[257, 260, 307], 1),
         (&[264, 266, 268, 269, 288, 290, 292, 293, 546, 548], 1),
+        (&[301, 303, 305, 306], 1),
         (&[276, 277, 278, 514, 519, 551, 553, 564], 1),
         (&[284, 555], 2),
         (&[285, 557], 4),

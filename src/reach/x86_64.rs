@@ -56,6 +56,8 @@ pub const GOT64: RelocationRange = absolute("R_X86_64_GOT64", 27, ANY);
 pub const GOTPCREL64: RelocationRange = relative("R_X86_64_GOTPCREL64", 28, ANY);
 /// 64 bits, GOT + A - P.
 pub const GOTPC64: RelocationRange = relative("R_X86_64_GOTPC64", 29, ANY);
+/// 64 bits, the offset of a function's GOT entry in the GOT, which is the target here; later versions of the ABI drop it.
+pub const GOTPLT64: RelocationRange = absolute("R_X86_64_GOTPLT64", 30, ANY);
 /// 64 bits, L + A - GOT: the place is the GOT.
 pub const PLTOFF64: RelocationRange = relative("R_X86_64_PLTOFF64", 31, ANY);
 /// 32 bits, the symbol's size + A, which is the target here, under either reading.
@@ -75,6 +77,20 @@ pub const CODE_4_GOTTPOFF: RelocationRange = relative("R_X86_64_CODE_4_GOTTPOFF"
 /// [`GOTPC32_TLSDESC`] of an instruction with a REX2 prefix (APX).
 pub const CODE_4_GOTPC32_TLSDESC: RelocationRange =
     relative("R_X86_64_CODE_4_GOTPC32_TLSDESC", 45, signed(32));
+/// [`GOTPCRELX`] of an instruction that begins 5 bytes in front of the field (APX).
+pub const CODE_5_GOTPCRELX: RelocationRange = relative("R_X86_64_CODE_5_GOTPCRELX", 46, signed(32));
+/// [`GOTTPOFF`] of an instruction that begins 5 bytes in front of the field (APX).
+pub const CODE_5_GOTTPOFF: RelocationRange = relative("R_X86_64_CODE_5_GOTTPOFF", 47, signed(32));
+/// [`GOTPC32_TLSDESC`] of an instruction that begins 5 bytes in front of the field (APX).
+pub const CODE_5_GOTPC32_TLSDESC: RelocationRange =
+    relative("R_X86_64_CODE_5_GOTPC32_TLSDESC", 48, signed(32));
+/// [`GOTPCRELX`] of an instruction with an EVEX prefix (APX).
+pub const CODE_6_GOTPCRELX: RelocationRange = relative("R_X86_64_CODE_6_GOTPCRELX", 49, signed(32));
+/// [`GOTTPOFF`] of an instruction with an EVEX prefix (APX).
+pub const CODE_6_GOTTPOFF: RelocationRange = relative("R_X86_64_CODE_6_GOTTPOFF", 50, signed(32));
+/// [`GOTPC32_TLSDESC`] of an instruction with an EVEX prefix (APX).
+pub const CODE_6_GOTPC32_TLSDESC: RelocationRange =
+    relative("R_X86_64_CODE_6_GOTPC32_TLSDESC", 51, signed(32));
 
 /// Every row above, ascending by number.
 pub const TABLE: &[RelocationRange] = &[
@@ -102,6 +118,7 @@ pub const TABLE: &[RelocationRange] = &[
     GOT64,
     GOTPCREL64,
     GOTPC64,
+    GOTPLT64,
     PLTOFF64,
     SIZE32,
     SIZE64,
@@ -111,6 +128,12 @@ pub const TABLE: &[RelocationRange] = &[
     CODE_4_GOTPCRELX,
     CODE_4_GOTTPOFF,
     CODE_4_GOTPC32_TLSDESC,
+    CODE_5_GOTPCRELX,
+    CODE_5_GOTTPOFF,
+    CODE_5_GOTPC32_TLSDESC,
+    CODE_6_GOTPCRELX,
+    CODE_6_GOTTPOFF,
+    CODE_6_GOTPC32_TLSDESC,
 ];
 /// The range of the x86-64 relocation type `number`; `None` if it has no row here.
 pub fn range(number: u32) -> Option<&'static RelocationRange> {
@@ -124,7 +147,9 @@ mod tests {
     // By hand from the ABI's table: numbers, first, last, step.
     const ENDS: &[Ends] = &[
         (
-            &[2, 4, 9, 19, 20, 22, 26, 34, 41, 42, 43, 44, 45],
+            &[
+                2, 4, 9, 19, 20, 22, 26, 34, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51,
+            ],
             -0x8000_0000,
             0x7fff_ffff,
             1,
@@ -138,7 +163,7 @@ mod tests {
         (&[32], -0x8000_0000, 0xffff_ffff, 1),
     ];
 
-    const UNCHECKED: &[(&[u32], i64)] = &[(&[1, 17, 18, 24, 25, 27, 28, 29, 31, 33], 1)];
+    const UNCHECKED: &[(&[u32], i64)] = &[(&[1, 17, 18, 24, 25, 27, 28, 29, 30, 31, 33], 1)];
 
     #[test]
     fn every_row_is_exact_at_both_ends() {

@@ -119,6 +119,7 @@ X86_64 = [
     ("GOT64", 27, "got offset", QUAD, ALL, 1),
     ("GOTPCREL64", 28, "got", QUAD, ALL, 1),
     ("GOTPC64", 29, "got", QUAD, ALL, 1),
+    ("GOTPLT64", 30, "got offset", QUAD, ALL, 1),
     ("PLTOFF64", 31, "from got", QUAD, ALL, 1),
     ("SIZE32", 32, "size", WORD, either(32), 1),
     ("SIZE64", 33, "size", QUAD, ALL, 1),
@@ -128,6 +129,12 @@ X86_64 = [
     ("CODE_4_GOTPCRELX", 43, "got", WORD, signed(32), 1),
     ("CODE_4_GOTTPOFF", 44, "tls got shared", WORD, signed(32), 1),
     ("CODE_4_GOTPC32_TLSDESC", 45, "tls got shared", WORD, signed(32), 1),
+    ("CODE_5_GOTPCRELX", 46, "got", WORD, signed(32), 1),
+    ("CODE_5_GOTTPOFF", 47, "tls got shared", WORD, signed(32), 1),
+    ("CODE_5_GOTPC32_TLSDESC", 48, "tls got shared", WORD, signed(32), 1),
+    ("CODE_6_GOTPCRELX", 49, "got", WORD, signed(32), 1),
+    ("CODE_6_GOTTPOFF", 50, "tls got shared", WORD, signed(32), 1),
+    ("CODE_6_GOTPC32_TLSDESC", 51, "tls got shared", WORD, signed(32), 1),
 ]
 
 AARCH64 = [
@@ -168,6 +175,13 @@ AARCH64 = [
     ("MOVW_PREL_G2_NC", 292, "relative", movk(32), ALL, 1),
     ("MOVW_PREL_G3", 293, "relative", movw_signed(48), ALL, 1),
     ("LDST128_ABS_LO12_NC", 299, "low", load(16), ALL, 16),
+    ("MOVW_GOTOFF_G0", 300, "slot of many", movw_signed(0), signed(17), 1),
+    ("MOVW_GOTOFF_G0_NC", 301, "slot of many", movk(0), ALL, 1),
+    ("MOVW_GOTOFF_G1", 302, "slot of many", movw_signed(16), signed(33), 1),
+    ("MOVW_GOTOFF_G1_NC", 303, "slot of many", movk(16), ALL, 1),
+    ("MOVW_GOTOFF_G2", 304, "slot of many", movw_signed(32), signed(49), 1),
+    ("MOVW_GOTOFF_G2_NC", 305, "slot of many", movk(32), ALL, 1),
+    ("MOVW_GOTOFF_G3", 306, "slot of many", movw_signed(48), ALL, 1),
     ("GOTREL64", 307, "from got", QUAD, ALL, 1),
     ("GOTREL32", 308, "from got", WORD, signed(32), 1),
     ("GOT_LD_PREL19", 309, "slot", LITERAL, signed(21), 4),
@@ -441,7 +455,9 @@ class Row:
             yield from self.many_slots(first, last)
 
     def many_slots(self, first, last):
-        count = 4200
+        # A GOT with entries beyond 2^32 is too large to make.
+        ends = (last // 8 * 8, last // 8 * 8 + 8) if last < 1 << 17 else (0x10008,)
+        count = 4200 if last < 1 << 15 else 8400
         symbols = [(f"s{i}", 0x1_0000_0000 + 0x100 * i, ABSOLUTE, NOTYPE, 0) for i in range(count)]
         text = b"".join(adr(0x90000000, 12)(0) for _ in symbols) + self.field(0)
         others = [(4 * i, 311, i, 0) for i in range(count)]
@@ -450,7 +466,7 @@ class Row:
             got = PLACE + 0x10000 + low
             _, contents = Link(self.linker, self.arch, text, symbols, others, got).sections[".got"]
             origin = got // 0x1000 * 0x1000 if from_page else got
-            for x in (0x1000, last // 8 * 8, last // 8 * 8 + 8):
+            for x in (0x1000, *ends):
                 value, = struct.unpack_from("<Q", contents, origin + x - got)
                 symbol = (value - 0x1_0000_0000) // 0x100
                 try:
