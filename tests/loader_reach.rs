@@ -216,7 +216,8 @@ fn what_only_relocations_write_to_is_read_only_in_a_linked_program() {
 #[cfg(target_arch = "aarch64")]
 #[test]
 fn instructions_reach_symbols_of_other_sections_as_the_assembler_says() {
-    // Each row: how a function gets to 7, with `target` a function that returns it and `seven` an aligned number.
+    // Each row: how a function gets to 7, with `target` a function that returns it and `seven` an aligned number. The first
+    // GOT slot is another's.
     for body in [
         "cbz xzr, target\nmov w0, #1\nret",
         "cmp xzr, xzr\nb.eq target\nmov w0, #1\nret",
@@ -236,17 +237,74 @@ fn instructions_reach_symbols_of_other_sections_as_the_assembler_says() {
         "movz x0, :abs_g0_s:small\nret",
         "mov x0, #8\nmovz x9, :abs_g0_s:minus_one\nadd x0, x0, x9\nret",
         "movz x0, :abs_g1:small_high\nlsr x0, x0, #16\nret",
+        "adrp x9, _GLOBAL_OFFSET_TABLE_\nadd x9, x9, :lo12:_GLOBAL_OFFSET_TABLE_\n\
+         ldr x9, [x9, :gotoff_lo15:seven]\nldr w0, [x9]\nret",
+        "adrp x9, _GLOBAL_OFFSET_TABLE_\nadd x9, x9, :lo12:_GLOBAL_OFFSET_TABLE_\n\
+         movz x10, :gotoff_g1:seven\nmovk x10, :gotoff_g0_nc:seven\nldr x9, [x9, x10]\nldr w0, [x9]\nret",
+        // Each counts from itself.
+        "adr x9, .\nmovz x10, :prel_g3:seven+4\nmovk x10, :prel_g2_nc:seven+8\nmovk x10, :prel_g1_nc:seven+12\n\
+         movk x10, :prel_g0_nc:seven+16\nldr w0, [x9, x10]\nret",
+        "adr x9, .\nmovz x10, :prel_g2:seven+4\nmovk x10, :prel_g1_nc:seven+8\nmovk x10, :prel_g0_nc:seven+12\n\
+         ldr w0, [x9, x10]\nret",
+        "adr x9, .\nmovz x10, :prel_g1:seven+4\nmovk x10, :prel_g0_nc:seven+8\nldr w0, [x9, x10]\nret",
+        "adr x9, .\nmovz x10, :prel_g0:target+4\nadd x9, x9, x10\nbr x9",
+        "adr x9, .\nmovz x10, :prel_g0:before+4\nadd x9, x9, x10\nbr x9", // Made a MOVN.
     ] {
         let text = format!(
             ".balign 16\n.zero 0x7f0\nseven: .quad 7, 0\n.globl seven\n\
              .globl small, minus_one, small_high\n\
              .set small, 7\n.set minus_one, -1\n.set small_high, 0x70000\n\
              .section .text.target, \"ax\"\n.globl target\ntarget: mov w0, #7\nret\n\
-             .text\n.globl function\nfunction:\n{body}"
+             .text\n.weak before\nbefore: mov w0, #7\nret\n\
+             .globl function\nldr x9, :got:function\nfunction:\n{body}"
         );
         let program = link(&[File::assemble("reach.o", &text)], &()).unwrap();
         assert_eq!(call(&program, "function"), 7, "{body}");
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn instructions_reach_symbols_of_other_sections_as_the_assembler_says() {
+    // Each row: how a function gets to 7, with `target` a function that returns it, `seven` a number, and the GOT in rcx. The
+    // first slot is another's.
+    for body in [
+        "jmp *target@GOTPCREL(%rip)",
+        "sub $8, %rsp\ncall *target@GOTPCREL(%rip)\nadd $8, %rsp\nret",
+        "mov target@GOTPCREL(%rip), %rax\njmp *%rax",
+        "mov seven@GOTPCREL(%rip), %r11\nmov (%r11), %eax\nret",
+        "mov seven@GOTPCREL(%rip), %eax\nlea seven-7(%rip), %rdx\nsub %edx, %eax\nret",
+        "xor %edx, %edx\nadd seven@GOTPCREL(%rip), %rdx\nmov (%rdx), %eax\nret",
+        "mov seven@GOT(%rcx), %rax\nmov (%rax), %eax\nret",
+        "movabs $seven@GOT, %rax\nmov (%rcx, %rax), %rax\nmov (%rax), %eax\nret",
+        "movabs $target@GOTPLT, %rax\njmp *(%rcx, %rax)",
+        "movabs $target@PLTOFF, %rax\nadd %rcx, %rax\njmp *%rax",
+        "movabs $seven@GOTOFF, %rax\nmov (%rcx, %rax), %eax\nret",
+        "lea .(%rip), %rax\n.byte 0x48, 0xba\n.quad seven@GOTPCREL+9\nmov (%rax, %rdx), %rax\nmov (%rax), %eax\nret",
+        "lea .(%rip), %rax\nmovabs $_GLOBAL_OFFSET_TABLE_+7, %rdx\nadd %rdx, %rax\nsub %rcx, %rax\nadd $7, %rax\nret",
+        "mov $seven@SIZE-9, %eax\nret",
+        "movabs $seven@SIZE-9, %rax\nret",
+    ] {
+        let text = format!(
+            ".globl seven\n.size seven, 16\nseven: .quad 7, 0\n\
+             .section .text.target, \"ax\"\n.globl target\ntarget: mov $7, %eax\nret\n\
+             .text\n.globl function\nadd function@GOTPCREL(%rip), %rax\n\
+             function: lea _GLOBAL_OFFSET_TABLE_(%rip), %rcx\n{body}"
+        );
+        let program = link(&[File::assemble("reach.o", &text)], &()).unwrap();
+        assert_eq!(call(&program, "function"), 7, "{body}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_size_of_what_no_object_defines_is_unknown() {
+    let file = File::assemble("size.o", ".long far@SIZE");
+    let error = link(&[file], &far_away).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "size.o: .data+0x0: the size of a symbol that no object defines for far is not supported"
+    );
 }
 
 #[test]

@@ -1,4 +1,8 @@
 //! AArch64's static relocations (ARM-software/abi-aa, aaelf64, section 5.7) and its stub.
+//!
+//! All of its tables are here, but for thread-local storage. Not here are the numbers that other documents of that ABI add:
+//! PATCHINST and FUNCINIT64 (316, 317) and AUTH_* (from 580), since nothing in this loader signs pointers or calls a
+//! program's functions before it is linked; and the numbers below 256, which are for ILP32.
 
 use super::machine::STUB_CODE;
 use super::relocation::{Field::*, Operand::*, Row};
@@ -35,8 +39,25 @@ pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(LDST16_ABS_LO12_NC, Symbol, Imm12 { scale: 1 }),
     Row::new(LDST32_ABS_LO12_NC, Symbol, Imm12 { scale: 2 }),
     Row::new(LDST64_ABS_LO12_NC, Symbol, Imm12 { scale: 3 }),
+    Row::new(MOVW_PREL_G0, Symbol, MovwSigned { shift: 0 }),
+    Row::new(MOVW_PREL_G0_NC, Symbol, Movw { shift: 0 }),
+    Row::new(MOVW_PREL_G1, Symbol, MovwSigned { shift: 16 }),
+    Row::new(MOVW_PREL_G1_NC, Symbol, Movw { shift: 16 }),
+    Row::new(MOVW_PREL_G2, Symbol, MovwSigned { shift: 32 }),
+    Row::new(MOVW_PREL_G2_NC, Symbol, Movw { shift: 32 }),
+    Row::new(MOVW_PREL_G3, Symbol, MovwSigned { shift: 48 }),
     Row::new(LDST128_ABS_LO12_NC, Symbol, Imm12 { scale: 4 }),
+    Row::new(MOVW_GOTOFF_G0, SlotOfSumFromGot, MovwSigned { shift: 0 }),
+    Row::new(MOVW_GOTOFF_G0_NC, SlotOfSumFromGot, Movw { shift: 0 }),
+    Row::new(MOVW_GOTOFF_G1, SlotOfSumFromGot, MovwSigned { shift: 16 }),
+    Row::new(MOVW_GOTOFF_G1_NC, SlotOfSumFromGot, Movw { shift: 16 }),
+    Row::new(MOVW_GOTOFF_G2, SlotOfSumFromGot, MovwSigned { shift: 32 }),
+    Row::new(MOVW_GOTOFF_G2_NC, SlotOfSumFromGot, Movw { shift: 32 }),
+    Row::new(MOVW_GOTOFF_G3, SlotOfSumFromGot, MovwSigned { shift: 48 }),
+    Row::new(GOTREL64, SymbolFromGot, Data64),
+    Row::new(GOTREL32, SymbolFromGot, Data32),
     Row::new(GOT_LD_PREL19, SlotOfSum, Offset { at: 5, bits: 19 }),
+    Row::new(LD64_GOTOFF_LO15, SlotOfSumFromGot, Imm12 { scale: 3 }),
     Row::new(ADR_GOT_PAGE, SlotOfSum, AdrPage),
     Row::new(LD64_GOT_LO12_NC, SlotOfSum, Imm12 { scale: 3 }),
     Row::new(LD64_GOTPAGE_LO15, SlotOfSumFromGot, Imm12 { scale: 3 }),

@@ -215,6 +215,7 @@ impl Linker<'_, '_> {
             Operand::SlotOfSumFromGot => (got(), slot((target, addend))),
             Operand::SlotFromGot => (place, plus(slot((target, 0)).wrapping_sub(got()))),
             Operand::Got => (place, plus(got())),
+            Operand::Size => (place, plus(self.size(target)?)),
         };
         let direct = row.range.check(from, to);
         let stub = match direct {
@@ -286,6 +287,24 @@ impl Linker<'_, '_> {
                 Err(Unplaced::Unsupported("a local symbol without a place"))
             }
         }
+    }
+
+    /// How large a target is, in bytes, by the object that defines it.
+    fn size(&self, target: Target) -> Result<u64, Unplaced> {
+        let (object, symbol) = match target {
+            Target::Local { object, symbol } => (object, symbol),
+            Target::Global(id) => match self.symbols.get(id).definition {
+                Definition::Object { object, symbol, .. } => (object, symbol),
+                Definition::Common { size, .. } => return Ok(size as u64),
+                Definition::Absent => return Ok(0),
+                Definition::Got | Definition::Outside(_) | Definition::None => {
+                    return Err(Unplaced::Unsupported(
+                        "the size of a symbol that no object defines",
+                    ));
+                }
+            },
+        };
+        Ok(self.objects[object].symbols[symbol].size)
     }
 
     fn name(&self, target: Target) -> String {

@@ -57,6 +57,8 @@ pub(super) struct Symbol<'data> {
     pub(super) binding: Binding,
     pub(super) scope: Scope,
     pub(super) place: Place,
+    /// In bytes.
+    pub(super) size: u64,
 }
 
 impl Symbol<'_> {
@@ -66,6 +68,7 @@ impl Symbol<'_> {
         binding: Binding::Local,
         scope: Scope::Program,
         place: Place::Absolute(0),
+        size: 0,
     };
 }
 
@@ -398,6 +401,7 @@ impl<'data> Reader<'_, 'data> {
             binding,
             scope,
             place,
+            size: symbol.st_size(LE),
         })
     }
 

@@ -153,7 +153,7 @@ impl Plan {
             self.got_is_named |= symbols.get(id).definition == Definition::Got;
         }
         match operand {
-            Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Got => {}
+            Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Got | Operand::Size => {}
             Operand::SymbolFromGot => self.got_is_named = true,
             Operand::SlotPlusAddend | Operand::SlotFromGot => self.slots.need((target, 0)),
             Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((target, addend)),

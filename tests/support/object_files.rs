@@ -51,14 +51,18 @@ impl Batch {
         }
         for (number, section) in self.of(object) {
             for site in &section.sites {
-                let number_of_kind = match reader {
-                    Reader::Loader => site.kind.number,
-                    Reader::Ld => site.kind.number_for_ld(self.machine),
+                let (kind, place) = (site.kind, section.address + site.offset);
+                let (number_of_kind, addend) = match reader {
+                    Reader::Loader => (kind.number, site.addend),
+                    Reader::Ld => (
+                        kind.number_for_ld(self.machine),
+                        kind.addend_for_ld(self.machine, site.addend, place, self.got),
+                    ),
                 };
                 let relocation = Relocation {
                     offset: site.offset,
                     symbol: symbols[&site.symbol],
-                    addend: site.addend,
+                    addend,
                     flags: RelocationFlags::Elf {
                         r_type: object::elf::RelocationType(number_of_kind),
                     },
@@ -82,7 +86,12 @@ impl Batch {
         object: usize,
         symbol: usize,
     ) -> SymbolId {
-        let Symbol { home, address, .. } = self.symbols[symbol];
+        let Symbol {
+            home,
+            address,
+            size,
+            ..
+        } = self.symbols[symbol];
         let mut declared = object::write::Symbol {
             name: self.symbols[symbol].name.clone().into(),
             value: 0,
@@ -108,6 +117,7 @@ impl Batch {
                 if let Some(&id) = ids.get(&section) {
                     declared.section = SymbolSection::Section(id);
                     declared.value = address - self.sections[section].address;
+                    declared.size = size;
                 } else {
                     declared.weak = false;
                 }
@@ -115,6 +125,7 @@ impl Batch {
             Home::Absolute(owner) if owner == object => {
                 declared.section = SymbolSection::Absolute;
                 declared.value = address;
+                declared.size = size;
             }
             _ => {}
         }

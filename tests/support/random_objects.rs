@@ -72,6 +72,8 @@ pub(crate) struct Symbol {
     pub(crate) name: String,
     pub(crate) home: Home,
     pub(crate) address: u64,
+    /// As its object says.
+    pub(crate) size: u64,
 }
 
 /// Who defines a symbol, and who sees it.
@@ -172,7 +174,7 @@ impl Batch {
         }
         batch.add_shared_symbols(random, &mut taken);
         for section in 0..batch.sections.len() {
-            batch.fill(random, section);
+            batch.fill(random, section, kinds(machine));
         }
         batch
     }
@@ -217,8 +219,12 @@ impl Batch {
                 Home::Section(_) => 0,
                 _ => random.below(size + 1),
             };
+            let size = match home {
+                Home::Section(_) => 0,
+                _ => random.signed() as u64,
+            };
             if matches!(home, Home::Section(_)) || random.below(2) == 0 {
-                self.add_symbol(home, address + offset);
+                self.add_symbol(home, address + offset, size);
             }
         }
     }
@@ -227,20 +233,20 @@ impl Batch {
         for object in 0..self.objects {
             if random.below(4) == 0 {
                 let value = random.signed() as u64;
-                self.add_symbol(Home::Absolute(object), value);
+                self.add_symbol(Home::Absolute(object), value, random.below(0x1000));
             }
         }
         for _ in 0..4 {
             let address = taken.settle(random, self.machine, 16, 4);
-            self.add_symbol(Home::Outside, address);
+            self.add_symbol(Home::Outside, address, 0);
         }
         let address = taken.settle(random, self.machine, COMMON_SIZE, 8);
-        self.add_symbol(Home::Common, address);
-        self.add_symbol(Home::Absent, 0);
-        self.add_symbol(Home::Got, self.got);
+        self.add_symbol(Home::Common, address, COMMON_SIZE);
+        self.add_symbol(Home::Absent, 0, 0);
+        self.add_symbol(Home::Got, self.got, 0);
     }
 
-    fn add_symbol(&mut self, home: Home, address: u64) {
+    fn add_symbol(&mut self, home: Home, address: u64, size: u64) {
         let name = match home {
             Home::Got => "_GLOBAL_OFFSET_TABLE_".into(),
             _ => format!("symbol{}", self.symbols.len()),
@@ -249,6 +255,7 @@ impl Batch {
             name,
             home,
             address,
+            size,
         });
     }
 
@@ -263,17 +270,15 @@ impl Batch {
     }
 
     /// Relocates as many places in a section as fit.
-    fn fill(&mut self, random: &mut Random, section: usize) {
+    fn fill(&mut self, random: &mut Random, section: usize, kinds: &'static [Kind]) {
         let Section {
             object, address, ..
         } = self.sections[section];
         let end = self.sections[section].contents.len() as u64;
         let mut offset = random.below(8);
-        let slot_low = kinds(self.machine)
-            .iter()
-            .find(|kind| kind.operand == Operand::SlotLow);
+        let slot_low = kinds.iter().find(|kind| kind.operand == Operand::SlotLow);
         for _ in 0..60 {
-            let kind = random.pick(kinds(self.machine));
+            let kind = random.pick(kinds);
             let symbol = random.below(self.symbols.len() as u64) as usize;
             let mut size = kind.size;
             let mut follower = None;
@@ -288,18 +293,20 @@ impl Batch {
             if kind.mask != 0 {
                 offset = (offset + 3) & !3;
             }
-            if offset + size > end {
+            let place = offset + kind.head.len() as u64;
+            if place + size > end {
                 break;
             }
             if !self.sees(object, symbol) {
                 continue;
             }
-            let Some(addend) = self.aim(random, kind, address + offset, symbol) else {
+            let Some(addend) = self.aim(random, kind, address + place, symbol) else {
                 continue;
             };
-            for (kind, offset) in [(Some(kind), offset), (follower, offset + 4)] {
+            let section = &mut self.sections[section];
+            section.contents[offset as usize..place as usize].copy_from_slice(kind.head);
+            for (kind, offset) in [(Some(kind), place), (follower, place + 4)] {
                 let Some(kind) = kind else { continue };
-                let section = &mut self.sections[section];
                 if kind.mask != 0 {
                     let at = offset as usize;
                     // What stands in the field does not matter.
@@ -313,13 +320,18 @@ impl Batch {
                     addend,
                 });
             }
-            offset += size + random.below(4);
+            offset = place + size + random.below(4);
         }
     }
 
     /// An addend with which a relocation is in range, often just so. `None` if there is none.
     fn aim(&self, random: &mut Random, kind: &Kind, place: u64, symbol: usize) -> Option<i64> {
-        let Symbol { home, address, .. } = self.symbols[symbol];
+        let Symbol {
+            home,
+            address,
+            size,
+            ..
+        } = self.symbols[symbol];
         if kind.operand == Operand::Nothing {
             return Some(0);
         }
@@ -339,6 +351,8 @@ impl Batch {
             Operand::Symbol | Operand::Branch => Some(self.aim_at(random, range, place, address)),
             Operand::SymbolFromGot => Some(self.aim_at(random, range, self.got, address)),
             Operand::Got => Some(self.aim_at(random, range, place, self.got)),
+            Operand::Size if matches!(home, Home::Outside | Home::Got) => None, // Nobody knows it.
+            Operand::Size => Some(self.aim_at(random, range, place, size)),
             _ if home == Home::Got => None, // GNU ld makes no entry for it.
             _ => {
                 // aaelf64 has the entry hold S + A. GNU ld ignores A, and no compiler writes one. On x86-64 it is -4, mostly.
@@ -355,7 +369,7 @@ impl Batch {
                         (Operand::SlotFromGot, Value::Absolute) => {
                             (0, entry.wrapping_sub(self.got))
                         }
-                        (Operand::SlotFromGot, _) => (self.got, entry),
+                        (Operand::SlotFromGot | Operand::SlotFromGotHigh, _) => (self.got, entry),
                         _ => (place, entry),
                     };
                     range.check(place, entry).is_ok()
@@ -369,8 +383,9 @@ impl Batch {
     /// The addend that makes X of `range` what it should be.
     fn aim_at(&self, random: &mut Random, range: &RelocationRange, place: u64, symbol: u64) -> i64 {
         let step = range.multiple_of() as i64;
-        // GNU ld takes both for unsigned, against aaelf64: tests/reach_table.rs.
-        let is_unsigned = matches!(range.name(), "R_AARCH64_ABS32" | "R_AARCH64_ABS16");
+        // GNU ld takes these for unsigned: tests/reach_table.rs.
+        let unsigned = ["R_AARCH64_ABS32", "R_AARCH64_ABS16", "R_X86_64_SIZE32"];
+        let is_unsigned = unsigned.contains(&range.name());
         let min = if is_unsigned { 0 } else { range.min() };
         let last = range.max() & -step;
         let addend = (random.below(65) as i64 - 32) & -step;
@@ -432,7 +447,9 @@ impl Batch {
         };
         for (number, &(kind, address, addend)) in relocations.iter().enumerate() {
             let mut contents = vec![0; 16];
-            contents[..4].copy_from_slice(&kind.word.to_le_bytes());
+            let offset = kind.head.len();
+            contents[..offset].copy_from_slice(kind.head);
+            contents[offset..offset + 4].copy_from_slice(&kind.word.to_le_bytes());
             batch.sections.push(Section {
                 object: number,
                 name: format!(".s{number}"),
@@ -442,13 +459,13 @@ impl Batch {
                 align: 16,
                 contents,
                 sites: vec![Site {
-                    offset: 0,
+                    offset: offset as u64,
                     kind,
                     symbol: number,
                     addend,
                 }],
             });
-            batch.add_symbol(Home::Local(number), address);
+            batch.add_symbol(Home::Local(number), address, 0);
         }
         batch
     }

@@ -8,6 +8,8 @@ use nearcode::reach::{RelocationRange, aarch64, x86_64};
 pub(crate) struct Kind {
     pub(crate) number: u32,
     pub(crate) operand: Operand,
+    /// What has to stand in front of the field: on x86-64, the instruction that it ends.
+    pub(crate) head: &'static [u8],
     /// Of the field, in bytes.
     pub(crate) size: u64,
     /// The instruction, if it relocates one: without the bits of the field.
@@ -33,10 +35,14 @@ pub(crate) enum Operand {
     SlotLow,
     /// A GOT entry, counted from the GOT or its page.
     SlotFromGot,
+    /// The high bits of that, which are zero: the GOT is small.
+    SlotFromGotHigh,
     /// GOT + A.
     Got,
     /// S + A, counted from the GOT.
     SymbolFromGot,
+    /// The symbol's size + A.
+    Size,
 }
 
 use Operand::*;
@@ -45,9 +51,18 @@ const fn data(number: u32, operand: Operand, size: u64) -> Kind {
     Kind {
         number,
         operand,
+        head: &[],
         size,
         word: 0,
         mask: 0,
+    }
+}
+
+/// An x86-64 instruction that ends with its distance to a GOT entry.
+const fn through_slot(number: u32, operand: Operand, head: &'static [u8]) -> Kind {
+    Kind {
+        head,
+        ..data(number, operand, 4)
     }
 }
 
@@ -55,6 +70,7 @@ const fn code(number: u32, operand: Operand, word: u32, mask: u32) -> Kind {
     Kind {
         number,
         operand,
+        head: &[],
         size: 4,
         word,
         mask,
@@ -65,6 +81,7 @@ const X86_64: &[Kind] = &[
     data(0, Nothing, 4),
     data(1, Symbol, 8),         // 64
     data(2, Symbol, 4),         // PC32
+    data(3, SlotFromGot, 4),    // GOT32
     data(4, Branch, 4),         // PLT32
     data(9, Slot, 4),           // GOTPCREL
     data(10, Symbol, 4),        // 32
@@ -79,9 +96,16 @@ const X86_64: &[Kind] = &[
     data(27, SlotFromGot, 8),   // GOT64
     data(28, Slot, 8),          // GOTPCREL64
     data(29, Got, 8),           // GOTPC64
+    data(30, SlotFromGot, 8),   // GOTPLT64
     data(31, SymbolFromGot, 8), // PLTOFF64
-    data(41, Slot, 4),          // GOTPCRELX
-    data(42, Slot, 4),          // REX_GOTPCRELX
+    data(32, Size, 4),          // SIZE32
+    data(33, Size, 8),          // SIZE64
+    // Arithmetic is not changed, and by GNU ld only if it may.
+    through_slot(41, Slot, &[0x03, 0x05]), // GOTPCRELX: add
+    through_slot(42, Slot, &[0x48, 0x85, 0x05]), // REX_GOTPCRELX: test
+    data(43, Slot, 4),                     // CODE_4_GOTPCRELX
+    data(46, Slot, 4),                     // CODE_5_GOTPCRELX
+    data(49, Slot, 4),                     // CODE_6_GOTPCRELX
 ];
 
 const IMM26: u32 = 0x03ff_ffff;
@@ -108,32 +132,52 @@ const AARCH64: &[Kind] = &[
     code(266, Symbol, 0xf2a0_0000, IMM16),
     code(267, Symbol, 0xd2c0_0000, IMM16),
     code(268, Symbol, 0xf2c0_0000, IMM16),
-    code(269, Symbol, 0xd2e0_0000, IMM16),      // MOVW_UABS_G3
-    code(270, Symbol, 0x9280_0000, SIGNED16),   // MOVW_SABS_G0: movn or movz
-    code(271, Symbol, 0x92a0_0000, SIGNED16),   // MOVW_SABS_G1
-    code(272, Symbol, 0x92c0_0000, SIGNED16),   // MOVW_SABS_G2
-    code(273, Symbol, 0x5800_0000, IMM19),      // LD_PREL_LO19: ldr
-    code(274, Symbol, 0x1000_0000, IMM21),      // ADR_PREL_LO21: adr
-    code(275, Symbol, 0x9000_0000, IMM21),      // ADR_PREL_PG_HI21: adrp
-    code(276, Symbol, 0x9000_0000, IMM21),      // ADR_PREL_PG_HI21_NC
-    code(277, Symbol, 0x9100_0000, IMM12),      // ADD_ABS_LO12_NC: add
-    code(278, Symbol, 0x3940_0000, IMM12),      // LDST8_ABS_LO12_NC: ldrb
-    code(279, Symbol, 0x3608_0000, IMM14),      // TSTBR14: tbz
-    code(280, Symbol, 0x5400_0000, IMM19),      // CONDBR19: b.eq
-    code(282, Branch, 0x1400_0000, IMM26),      // JUMP26: b
-    code(283, Branch, 0x9400_0000, IMM26),      // CALL26: bl
-    code(284, Symbol, 0x7940_0000, IMM12),      // LDST16_ABS_LO12_NC: ldrh
-    code(285, Symbol, 0xb940_0000, IMM12),      // LDST32_ABS_LO12_NC: ldr
-    code(286, Symbol, 0xf940_0000, IMM12),      // LDST64_ABS_LO12_NC: ldr
-    code(299, Symbol, 0x3dc0_0000, IMM12),      // LDST128_ABS_LO12_NC: ldr
-    code(309, Slot, 0x5800_0000, IMM19),        // GOT_LD_PREL19: ldr
-    code(311, SlotPage, 0x9000_0000, IMM21),    // ADR_GOT_PAGE: adrp
-    code(312, SlotLow, 0xf940_0000, IMM12),     // LD64_GOT_LO12_NC: ldr
+    code(269, Symbol, 0xd2e0_0000, IMM16),    // MOVW_UABS_G3
+    code(270, Symbol, 0x9280_0000, SIGNED16), // MOVW_SABS_G0: movn or movz
+    code(271, Symbol, 0x92a0_0000, SIGNED16), // MOVW_SABS_G1
+    code(272, Symbol, 0x92c0_0000, SIGNED16), // MOVW_SABS_G2
+    code(273, Symbol, 0x5800_0000, IMM19),    // LD_PREL_LO19: ldr
+    code(274, Symbol, 0x1000_0000, IMM21),    // ADR_PREL_LO21: adr
+    code(275, Symbol, 0x9000_0000, IMM21),    // ADR_PREL_PG_HI21: adrp
+    code(276, Symbol, 0x9000_0000, IMM21),    // ADR_PREL_PG_HI21_NC
+    code(277, Symbol, 0x9100_0000, IMM12),    // ADD_ABS_LO12_NC: add
+    code(278, Symbol, 0x3940_0000, IMM12),    // LDST8_ABS_LO12_NC: ldrb
+    code(279, Symbol, 0x3608_0000, IMM14),    // TSTBR14: tbz
+    code(280, Symbol, 0x5400_0000, IMM19),    // CONDBR19: b.eq
+    code(282, Branch, 0x1400_0000, IMM26),    // JUMP26: b
+    code(283, Branch, 0x9400_0000, IMM26),    // CALL26: bl
+    code(284, Symbol, 0x7940_0000, IMM12),    // LDST16_ABS_LO12_NC: ldrh
+    code(285, Symbol, 0xb940_0000, IMM12),    // LDST32_ABS_LO12_NC: ldr
+    code(286, Symbol, 0xf940_0000, IMM12),    // LDST64_ABS_LO12_NC: ldr
+    code(287, Symbol, 0x9280_0000, SIGNED16), // MOVW_PREL_G0: movn or movz
+    code(288, Symbol, 0xf280_0000, IMM16),    // MOVW_PREL_G0_NC: movk
+    code(289, Symbol, 0x92a0_0000, SIGNED16), // MOVW_PREL_G1
+    code(290, Symbol, 0xf2a0_0000, IMM16),    // MOVW_PREL_G1_NC
+    code(291, Symbol, 0x92c0_0000, SIGNED16), // MOVW_PREL_G2
+    code(292, Symbol, 0xf2c0_0000, IMM16),    // MOVW_PREL_G2_NC
+    code(293, Symbol, 0x92e0_0000, SIGNED16), // MOVW_PREL_G3
+    code(299, Symbol, 0x3dc0_0000, IMM12),    // LDST128_ABS_LO12_NC: ldr
+    code(300, SlotFromGot, 0x9280_0000, SIGNED16), // MOVW_GOTOFF_G0: movn or movz
+    code(301, SlotFromGot, 0xf280_0000, IMM16), // MOVW_GOTOFF_G0_NC: movk
+    // MOVW_GOTOFF_G1: movz. GNU ld leaves a movn one, against aaelf64, Group relocations (GOT-relative).
+    code(302, SlotFromGotHigh, 0xd2a0_0000, IMM16),
+    code(303, SlotFromGotHigh, 0xf2a0_0000, IMM16), // MOVW_GOTOFF_G1_NC
+    code(304, SlotFromGotHigh, 0x92c0_0000, SIGNED16), // MOVW_GOTOFF_G2
+    code(305, SlotFromGotHigh, 0xf2c0_0000, IMM16), // MOVW_GOTOFF_G2_NC
+    code(306, SlotFromGotHigh, 0x92e0_0000, SIGNED16), // MOVW_GOTOFF_G3
+    data(GOTREL64, SymbolFromGot, 8),
+    data(GOTREL32, SymbolFromGot, 4),
+    code(309, Slot, 0x5800_0000, IMM19), // GOT_LD_PREL19: ldr
+    code(310, SlotFromGot, 0xf940_0000, IMM12), // LD64_GOTOFF_LO15: ldr
+    code(311, SlotPage, 0x9000_0000, IMM21), // ADR_GOT_PAGE: adrp
+    code(312, SlotLow, 0xf940_0000, IMM12), // LD64_GOT_LO12_NC: ldr
     code(313, SlotFromGot, 0xf940_0000, IMM12), // LD64_GOTPAGE_LO15: ldr
     data(PLT32, Branch, 4),
     data(GOTPCREL32, Slot, 4),
 ];
 
+const GOTREL64: u32 = 307;
+const GOTREL32: u32 = 308;
 const PLT32: u32 = 314;
 const GOTPCREL32: u32 = 315;
 
@@ -162,16 +206,31 @@ impl Kind {
 
     /// Whether its field leads to a GOT entry, which every linker puts where it likes.
     pub(crate) fn is_slot(&self) -> bool {
-        matches!(self.operand, Slot | SlotPage | SlotLow | SlotFromGot)
+        matches!(
+            self.operand,
+            Slot | SlotPage | SlotLow | SlotFromGot | SlotFromGotHigh
+        )
     }
 
-    /// GNU ld 2.40 lacks two. `PLT32` is written as `PREL32` for it, which is the same in a program without a PLT;
-    /// `GOTPCREL32` is left out.
+    /// GNU ld 2.40 lacks some. `PLT32` is written as `PREL32` for it, which is the same in a program without a PLT, and so are
+    /// `GOTREL32` and `GOTREL64`, with another addend. What leads to entries of ld's own GOT is left out.
     pub(crate) fn number_for_ld(&self, machine: Machine) -> u32 {
         match (machine, self.number) {
-            (Machine::Aarch64, PLT32) => 261,
-            (Machine::Aarch64, GOTPCREL32) => 0,
+            (Machine::Aarch64, PLT32 | GOTREL32) => 261,
+            (Machine::Aarch64, GOTREL64) => 260,
+            (Machine::Aarch64, GOTPCREL32 | 300 | 303..=306) => 0,
+            (Machine::X86_64, 43 | 46 | 49) => 0,
             (_, number) => number,
+        }
+    }
+
+    /// With which a distance from `place` is the one from the GOT.
+    pub(crate) fn addend_for_ld(&self, machine: Machine, addend: i64, place: u64, got: u64) -> i64 {
+        match (machine, self.number) {
+            (Machine::Aarch64, GOTREL32 | GOTREL64) => {
+                addend.wrapping_add_unsigned(place.wrapping_sub(got))
+            }
+            _ => addend,
         }
     }
 
@@ -197,6 +256,8 @@ impl Kind {
                 let page = (place & !0xfff).wrapping_add_signed(i64::from(pages) << 12);
                 return page + imm12(word(4));
             }
+            (Machine::Aarch64, 300 | 301) => return got + u64::from((word(0) & IMM16) >> 5),
+            (Machine::Aarch64, 310) => return got + imm12(word(0)),
             (Machine::Aarch64, 313) => return (got & !0xfff) + imm12(word(0)),
             _ if self.size == 8 => i64::from_le_bytes(field[..8].try_into().unwrap()),
             _ => i64::from(word(0) as i32),
@@ -207,6 +268,12 @@ impl Kind {
             place
         };
         origin.wrapping_add_signed(distance.wrapping_sub(addend))
+    }
+
+    /// Whether an instruction that takes the high bits of an offset takes none, and is a `MOVZ` if it may be a `MOVN`.
+    pub(crate) fn is_zero(&self, field: &[u8]) -> bool {
+        let word = u32::from_le_bytes(field[..4].try_into().unwrap());
+        word & self.mask == self.mask & !IMM16
     }
 
     /// Puts zero into what it writes.
