@@ -5,6 +5,8 @@
 //! an order of its own for entries. Not compared are veneers, whose form is each linker's own, and `.eh_frame`, which GNU ld
 //! rewrites.
 //!
+//! Instructions that linkers change so that they need no GOT entry have a test of their own, with lld beside GNU ld.
+//!
 //! `NEARCODE_SEED` is a number for other objects than the usual ones.
 #![cfg(feature = "loader")]
 
@@ -62,6 +64,17 @@ impl Ld {
             &["-static", "--no-relax"],
             &format!("{purpose}-{machine}"),
         )
+    }
+
+    /// GNU ld and lld, as far as they are installed, so that they change instructions as the loader does. In a program whose
+    /// address is known, GNU ld would write addresses into some.
+    fn find_relaxing() -> Vec<Self> {
+        let (gnu, emulation) = (["x86_64-linux-gnu-ld", "ld"], "elf_x86_64");
+        let flags = &["-pie", "--no-dynamic-linker"];
+        let gnu = Self::among(&gnu, emulation, emulation, flags, "relaxed");
+        let lld = ["ld.lld", "ld.lld-22", "ld.lld-14"];
+        let lld = Self::among(&lld, "LLD", emulation, &["-static"], "relaxed-lld");
+        gnu.into_iter().chain(lld).collect()
     }
 
     /// The first of `programs` that says `word` when it is asked what it is.
@@ -310,6 +323,21 @@ fn aarch64_objects_become_what_ld_makes_of_them() {
 #[test]
 fn x86_64_objects_become_what_ld_makes_of_them() {
     compare_all(Machine::X86_64);
+}
+
+/// An instruction that goes through the GOT to what it could reach becomes one that goes there.
+#[test]
+fn x86_64_instructions_do_without_the_got_as_linkers_make_them() {
+    let linkers = Ld::find_relaxing();
+    let mut random = seed();
+    let mut count = 0;
+    for _ in 0..CASES / BATCH {
+        let batch = Batch::relaxed(&mut random, BATCH);
+        for ld in &linkers {
+            count += compare(ld, &batch);
+        }
+    }
+    println!("{count} instructions, {} linkers", linkers.len());
 }
 
 /// Addends with which a relocation of its own place is out of range by one step, or is misaligned.

@@ -298,6 +298,36 @@ fn instructions_reach_symbols_of_other_sections_as_the_assembler_says() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
+fn instructions_go_through_the_got_only_to_what_is_out_of_reach() {
+    // With `near` in the program and `far` out of its reach; what the one to `near` begins with.
+    for (body, start) in [
+        ("jmp *{}@GOTPCREL(%rip)", 0xe9),
+        (
+            "push %rbx\ncall *{}@GOTPCREL(%rip)\npop %rbx\nret",
+            0xe8_6753,
+        ),
+        ("mov {}@GOTPCREL(%rip), %rax\njmp *%rax", 0x05_8d48),
+        ("mov {}@GOTPCREL(%rip), %r9\njmp *%r9", 0x0d_8d4c),
+    ] {
+        let function = |name, target| {
+            let body = body.replace("{}", target);
+            format!(".text\n.globl {name}\n{name}: {body}\n")
+        };
+        let text = function("a", "near") + &function("b", "far");
+        let text = format!("{text}.globl near\nnear: {}", returns(7));
+        let program = link_far_away(&[File::assemble("got.o", &text)], &far_away);
+        assert_eq!(
+            (call(&program, "a"), call(&program, "b")),
+            (7, 42),
+            "{body}"
+        );
+        let mask = u64::MAX >> u64::leading_zeros(start);
+        assert_eq!(number(&program, "a") & mask, start, "{body}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
 fn the_size_of_what_no_object_defines_is_unknown() {
     let file = File::assemble("size.o", ".long far@SIZE");
     let error = link(&[file], &far_away).unwrap_err().to_string();

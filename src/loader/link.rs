@@ -158,8 +158,8 @@ impl Linker<'_, '_> {
         let field = usize::try_from(relocation.offset)
             .ok()
             .and_then(|offset| Span::sized(offset, row.field.size()));
-        let field = field.and_then(|field| bytes.get_mut(field.start()..field.end()));
-        let field = field.ok_or_else(|| LoadError::Malformed {
+        let code = field.and_then(|field| bytes.get_mut(..field.end()));
+        let code = code.ok_or_else(|| LoadError::Malformed {
             object: site.object.name.clone(),
             reason: format!(
                 "a relocation at {}+{:#x} is outside of the section",
@@ -174,6 +174,12 @@ impl Linker<'_, '_> {
             },
         };
         let place = site.address.wrapping_add(relocation.offset).get();
+        if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, target, code, place)
+        {
+            return Ok(());
+        }
+        let start = code.len() - row.field.size();
+        let field = &mut code[start..];
         match self.value(site, row, target, relocation.addend, place) {
             Ok(Ok(value)) => row.field.write(field, value),
             Ok(Err(range)) => {
@@ -186,6 +192,23 @@ impl Linker<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the instruction that `code` ends with could be changed into one that needs no GOT slot.
+    fn relax(
+        &self,
+        site: &Site<'_>,
+        relocation: Relocation,
+        target: Target,
+        code: &mut [u8],
+        place: u64,
+    ) -> bool {
+        // With another addend the field is not the end of an instruction, or it is not the slot that is read.
+        let is_whole = site.section.kind == SectionKind::Code && relocation.addend == -4;
+        is_whole
+            && self
+                .address(target, site.tables)
+                .is_ok_and(|symbol| self.machine.relax(code, place, symbol.get()))
     }
 
     /// What a relocation at `place` comes to, if its range holds it.
@@ -210,7 +233,7 @@ impl Linker<'_, '_> {
             }
             Operand::Symbol | Operand::Branch | Operand::Plt => (place, plus(symbol()?)),
             Operand::SymbolFromGot => (got(), plus(symbol()?)),
-            Operand::SlotPlusAddend => (place, plus(slot((target, 0)))),
+            Operand::SlotPlusAddend | Operand::SlotOrSymbol => (place, plus(slot((target, 0)))),
             Operand::SlotOfSum => (place, slot((target, addend))),
             Operand::SlotOfSumFromGot => (got(), slot((target, addend))),
             Operand::SlotFromGot => (place, plus(slot((target, 0)).wrapping_sub(got()))),

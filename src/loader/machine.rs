@@ -89,6 +89,15 @@ impl Machine {
         }
     }
 
+    /// Changes the instruction that `code` ends with, if it can do without a GOT slot what it does with that of `symbol`. The
+    /// field, whose address is `place`, is the instruction's end.
+    pub(super) fn relax(self, code: &mut [u8], place: u64, symbol: u64) -> bool {
+        match self {
+            Self::Aarch64 => false,
+            Self::X86_64 => x86_64::relax(code, place, symbol),
+        }
+    }
+
     /// The value of a weak symbol that nobody defines, in a relative reference at `place`. Zero is usually out of reach.
     pub(super) fn nowhere(self, place: u64, operand: Operand) -> u64 {
         match (self, operand) {

@@ -155,7 +155,9 @@ impl Plan {
         match operand {
             Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Got | Operand::Size => {}
             Operand::SymbolFromGot => self.got_is_named = true,
-            Operand::SlotPlusAddend | Operand::SlotFromGot => self.slots.need((target, 0)),
+            Operand::SlotPlusAddend | Operand::SlotOrSymbol | Operand::SlotFromGot => {
+                self.slots.need((target, 0));
+            }
             Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((target, addend)),
         }
     }

@@ -36,6 +36,8 @@ pub(super) enum Operand {
     Plt,
     /// The address of the GOT slot that holds S, plus A: x86-64.
     SlotPlusAddend,
+    /// The same, or S + A, if the instruction can be changed into one that needs no slot: x86-64.
+    SlotOrSymbol,
     /// The address of the GOT slot that holds S + A: AArch64.
     SlotOfSum,
     /// The same, seen from the GOT in place of the relocated place.

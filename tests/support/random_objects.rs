@@ -6,7 +6,7 @@ use nearcode::loader::Machine;
 use nearcode::reach::{RelocationRange, Value};
 use object::SectionKind;
 
-use crate::relocations::{Kind, Operand, kinds};
+use crate::relocations::{Kind, Operand, RELAXED, kinds};
 
 /// Numbers that look random and are the same each time (SplitMix64).
 #[derive(Debug)]
@@ -175,6 +175,38 @@ impl Batch {
         batch.add_shared_symbols(random, &mut taken);
         for section in 0..batch.sections.len() {
             batch.fill(random, section, kinds(machine));
+        }
+        batch
+    }
+
+    /// Objects for x86-64, near each other, whose instructions go through the GOT to each other's symbols.
+    pub(crate) fn relaxed(random: &mut Random, objects: usize) -> Self {
+        let got = 0x1234_5600_0000;
+        let mut batch = Self {
+            machine: Machine::X86_64,
+            objects,
+            got,
+            sections: Vec::new(),
+            symbols: Vec::new(),
+        };
+        let mut address = got + GOT_ROOM;
+        for object in 0..objects {
+            let size = 16 + random.below(160);
+            batch.sections.push(Section {
+                object,
+                name: format!(".s{object}"),
+                kind: SectionKind::Text,
+                address,
+                size,
+                align: 16,
+                contents: (0..size).map(|_| random.next() as u8).collect(),
+                sites: Vec::new(),
+            });
+            batch.add_symbols(random, object);
+            address += (size + random.below(0x2000) + 31) & !15;
+        }
+        for section in 0..objects {
+            batch.fill(random, section, RELAXED);
         }
         batch
     }
@@ -351,6 +383,7 @@ impl Batch {
             Operand::Symbol | Operand::Branch => Some(self.aim_at(random, range, place, address)),
             Operand::SymbolFromGot => Some(self.aim_at(random, range, self.got, address)),
             Operand::Got => Some(self.aim_at(random, range, place, self.got)),
+            Operand::SlotOrSymbol => Some(-4),
             Operand::Size if matches!(home, Home::Outside | Home::Got) => None, // Nobody knows it.
             Operand::Size => Some(self.aim_at(random, range, place, size)),
             _ if home == Home::Got => None, // GNU ld makes no entry for it.

@@ -37,6 +37,8 @@ pub(crate) enum Operand {
     SlotFromGot,
     /// The high bits of that, which are zero: the GOT is small.
     SlotFromGotHigh,
+    /// A GOT entry that holds S, plus A, or S + A.
+    SlotOrSymbol,
     /// GOT + A.
     Got,
     /// S + A, counted from the GOT.
@@ -106,6 +108,17 @@ const X86_64: &[Kind] = &[
     data(43, Slot, 4),                     // CODE_4_GOTPCRELX
     data(46, Slot, 4),                     // CODE_5_GOTPCRELX
     data(49, Slot, 4),                     // CODE_6_GOTPCRELX
+];
+
+/// What goes through the GOT only if its target is out of reach.
+pub(crate) const RELAXED: &[Kind] = &[
+    through_slot(41, SlotOrSymbol, &[0xff, 0x15]), // call
+    through_slot(41, SlotOrSymbol, &[0xff, 0x25]), // jmp
+    through_slot(41, SlotOrSymbol, &[0x8b, 0x05]), // mov to eax
+    through_slot(41, SlotOrSymbol, &[0x8b, 0x3d]), // mov to edi
+    through_slot(42, SlotOrSymbol, &[0x48, 0x8b, 0x0d]), // mov to rcx
+    through_slot(42, SlotOrSymbol, &[0x4c, 0x8b, 0x3d]), // mov to r15
+    through_slot(42, SlotOrSymbol, &[0x44, 0x8b, 0x05]), // mov to r8d
 ];
 
 const IMM26: u32 = 0x03ff_ffff;
