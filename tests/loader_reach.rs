@@ -337,6 +337,18 @@ fn the_size_of_what_no_object_defines_is_unknown() {
     );
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_size_that_its_field_cannot_hold_is_no_matter_of_addresses() {
+    let text = ".globl large\n.size large, 0x100000000\nlarge: .long large@SIZE";
+    let error = link(&[File::assemble("large.o", text)], &()).unwrap_err();
+    let LoadError::OutOfReach { source, advice, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(source.value(), 1 << 32);
+    assert_eq!(*advice, "the symbol is too large for this field");
+}
+
 #[test]
 fn objects_far_away_from_each_other_call_each_other_and_share_data_through_the_got() {
     let even = "extern int depth, common_count[4]; int odd(int);\n\

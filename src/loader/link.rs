@@ -183,7 +183,7 @@ impl Linker<'_, '_> {
         match self.value(site, row, target, relocation.addend, place) {
             Ok(Ok(value)) => row.field.write(field, value),
             Ok(Err(range)) => {
-                return Err(self.out_of_reach(site, relocation, target, row.range.value(), range));
+                return Err(self.out_of_reach(site, relocation, target, row, range));
             }
             // The record of a function whose copy was not kept: unwinders pass over records that begin at zero.
             Err(Unplaced::Discarded) if site.section.is_eh_frame() => row.field.write(field, 0),
@@ -346,7 +346,7 @@ impl Linker<'_, '_> {
         site: &Site<'_>,
         relocation: Relocation,
         target: Target,
-        value: Value,
+        row: &Row,
         source: RangeError,
     ) -> LoadError {
         let definition = match target {
@@ -360,7 +360,9 @@ impl Linker<'_, '_> {
         let in_range = (source.min()..=source.max()).contains(&source.value());
         let advice = if in_range {
             "the target is less aligned than the instruction needs"
-        } else if value == Value::Absolute {
+        } else if row.operand == Operand::Size {
+            "the symbol is too large for this field"
+        } else if row.range.value() == Value::Absolute {
             "addresses do not fit into this field here: compile with -fPIC"
         } else if matches!(definition, Definition::Outside(_) | Definition::Absent) {
             "the symbol is not in the program: compile with -fPIC, so that it is reached through the GOT"

@@ -85,6 +85,7 @@ mod tests {
         end.wrapping_add_signed(i32::from_le_bytes(distance).into())
     }
 
+    /// lld 22 tests a jump's reach from where its field was: one byte short below, and one too far above, where it jumps down.
     #[test]
     fn instructions_change_as_far_as_the_cpu_reaches_and_no_further() {
         for (head, end) in [
