@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{AllocationSpace, Arena, BlockPlan, SectionRequest};
+use crate::layout::{AllocationSpace, Arena, Arenas, BlockPlan, SectionRequest};
 use crate::memory::Memory;
 use crate::num::{Address, PageSize, Span};
 use crate::reach::Reach;
@@ -86,9 +86,6 @@ pub(crate) struct DedicatedBlock {
     account: Account,
 }
 
-/// The arenas of the reservation that a block belongs to.
-type Arenas = PerKind<Arena>;
-
 impl DedicatedBlock {
     /// The address of offset 0.
     pub(crate) fn address(&self) -> Address {
@@ -116,11 +113,12 @@ impl DedicatedBlock {
     #[allow(unsafe_code)] // Passes on what the caller promises.
     pub(crate) unsafe fn place(
         &mut self,
-        arena: &mut Arena,
+        arenas: &mut Arenas,
         announced: Option<Span>,
         request: &SectionRequest<'_>,
         size: usize,
     ) -> Result<Span, Error> {
+        let arena = &mut arenas[request.kind()];
         let before = self.pages(arena);
         let found = match announced {
             Some(place) => arena.announced(place),

@@ -10,8 +10,8 @@ use std::{fmt, mem, slice};
 use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
-use crate::kind::{PerKind, SectionKind};
-use crate::layout::Arena;
+use crate::kind::SectionKind;
+use crate::layout::Arenas;
 use crate::memory::Memory;
 use crate::num::Address;
 use crate::reservation::{Reservation, Section};
@@ -323,7 +323,7 @@ impl Part {
 
 impl Owner {
     /// Enters into the books that it is an object now.
-    fn new(memory: Memory, arenas: &PerKind<Arena>, sections: &[Section]) -> Self {
+    fn new(memory: Memory, arenas: &Arenas, sections: &[Section]) -> Self {
         match memory {
             Memory::Block(mut block) => {
                 block.enter_object(arenas, sections);

@@ -5,8 +5,7 @@ use std::ptr::NonNull;
 use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::icache;
-use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Arena, SectionRequest};
+use crate::layout::{Arenas, SectionRequest};
 use crate::num::{Address, Span};
 use crate::window::Lease;
 
@@ -60,7 +59,7 @@ impl Memory {
     }
 
     /// A place for a section: the one that was `announced` for it, as counted from the start of its kind's arena, or else
-    /// one from what the arena has left over.
+    /// one from what the arenas have left over.
     ///
     /// # Errors
     ///
@@ -72,15 +71,15 @@ impl Memory {
     #[allow(unsafe_code)] // Passes on what the caller promises.
     pub(crate) unsafe fn place(
         &mut self,
-        arena: &mut Arena,
+        arenas: &mut Arenas,
         announced: Option<Span>,
         request: &SectionRequest<'_>,
         size: usize,
     ) -> Result<Span, Error> {
         match self {
             // SAFETY: the contract is the same.
-            Self::Block(block) => unsafe { block.place(arena, announced, request, size) },
-            Self::Lease(lease) => lease.place(arena, announced, request, size),
+            Self::Block(block) => unsafe { block.place(arenas, announced, request, size) },
+            Self::Lease(lease) => lease.place(arenas, announced, request, size),
         }
     }
 
@@ -99,22 +98,15 @@ impl Memory {
     /// # Errors
     ///
     /// [`Error::System`].
-    pub(crate) fn unseal(&mut self, arenas: &PerKind<Arena>) -> Result<(), Error> {
+    pub(crate) fn unseal(&mut self, arenas: &Arenas) -> Result<(), Error> {
         match self {
             Self::Block(block) => block.unseal(arenas),
             Self::Lease(lease) => lease.unseal(arenas),
         }
     }
 
-    /// Makes the caches agree with what was written to the code. It is sealed.
-    pub(crate) fn make_code_coherent(&self, arenas: &PerKind<Arena>) {
-        match self {
-            Self::Block(_) => self.make_coherent(arenas[SectionKind::Code].reached()),
-            Self::Lease(lease) => lease.code(arenas).for_each(|span| self.make_coherent(span)),
-        }
-    }
-
-    fn make_coherent(&self, code: Span) {
+    /// Makes the caches agree with what was written to code. The memory is sealed.
+    pub(crate) fn make_coherent(&self, code: Span) {
         let (write, run) = (self.write_pointer(code), self.pointer(code));
         #[allow(unsafe_code)] // Cache maintenance by address.
         // SAFETY: both are addresses of the same span, mapped for as long as `self` lives, and readable once sealed.
@@ -130,7 +122,7 @@ impl Memory {
 ///
 /// [`Error::System`]. Some permissions may have changed: [`Memory::unseal`] comes next, on all of it.
 pub(crate) fn seal<'a>(
-    all: impl Iterator<Item = (&'a mut Memory, &'a PerKind<Arena>)>,
+    all: impl Iterator<Item = (&'a mut Memory, &'a Arenas)>,
 ) -> Result<(), Error> {
     let mut leases = Vec::new();
     for (memory, arenas) in all {

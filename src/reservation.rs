@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
 use crate::image::{FinalizeError, Image};
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{AllocationSpace, Arena, Extent, SectionRequest, Slots};
+use crate::layout::{AllocationSpace, Arena, Arenas, Extent, SectionRequest, Slots};
 use crate::memory::{self, Memory};
 use crate::num::{Address, Span};
 use crate::{icache, unwind};
@@ -50,7 +50,7 @@ pub struct Reservation {
 #[derive(Debug)]
 pub(crate) struct Content {
     slots: Slots,
-    pub(crate) arenas: PerKind<Arena>,
+    pub(crate) arenas: Arenas,
     /// Invariant: the spans lie in the memory, apart from each other, where it can be written.
     pub(crate) sections: SmallVec<[Section; 6]>,
     /// Indices of sections that hold unwind tables to register.
@@ -63,7 +63,7 @@ impl Default for Content {
     fn default() -> Self {
         Self {
             slots: Slots::default(),
-            arenas: PerKind::new(Arena::EMPTY, Arena::EMPTY, Arena::EMPTY),
+            arenas: Arenas::EMPTY,
             sections: SmallVec::new(),
             eh_frames: Vec::new(),
             tables: Vec::new(),
@@ -117,10 +117,10 @@ impl Reservation {
         let kind = request.kind();
         let content = &mut *self.content;
         let announced = content.slots.claim(kind, size, request.align());
-        let arena = &mut content.arenas[kind];
+        let arenas = &mut content.arenas;
         #[allow(unsafe_code)] // Fills fresh code with traps.
         // SAFETY: not sealed, by the invariant of `memory`.
-        let place = unsafe { self.memory.place(arena, announced, request, size)? };
+        let place = unsafe { self.memory.place(arenas, announced, request, size)? };
         let (span, terminator) = place
             .split_at(place.start() + request.size())
             .expect("a section is smaller than its footprint");
@@ -273,8 +273,8 @@ pub(crate) fn publish(reservations: &mut [Reservation]) -> Result<(), Error> {
         memories.map(|reservation| (&mut reservation.memory, &reservation.content.arenas)),
     )?;
     for reservation in reservations.iter() {
-        let arenas = &reservation.content.arenas;
-        reservation.memory.make_code_coherent(arenas);
+        let code = reservation.content.arenas.code();
+        code.for_each(|code| reservation.memory.make_coherent(code));
     }
     icache::synchronize_cores().map_err(|source| Error::Barrier { source })
 }

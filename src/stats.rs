@@ -48,7 +48,7 @@ impl Stats {
         self.committed
     }
 
-    /// What is taken of the address space.
+    /// What is taken of the address space; of a window at two addresses, for both.
     pub const fn reserved(&self) -> usize {
         self.reserved
     }

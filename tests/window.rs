@@ -110,6 +110,7 @@ fn a_window_that_the_system_refuses_is_halved_down_to_its_floor() {
     limit(Resource::As, taken() + room);
     for writing in WAYS {
         let options = WindowOptions::new().with_writing(writing);
+        let before = taken();
         let window = Window::with_options(&options).unwrap();
         let size = window.capabilities().size();
         assert!(
@@ -117,10 +118,11 @@ fn a_window_that_the_system_refuses_is_halved_down_to_its_floor() {
             "{writing:?}: {size:#x}"
         );
         assert_eq!(window.capabilities().writing(), writing);
-        assert_eq!(
-            window.stats().reserved(),
-            size,
-            "what was got is what is reported"
+        let (reserved, more) = (window.stats().reserved() as u64, taken() - before);
+        let heap = 1 << 20; // What else came meanwhile.
+        assert!(
+            (reserved..reserved + heap).contains(&more),
+            "{writing:?}: {reserved:#x} of {more:#x}"
         );
         assert_works(&window);
         drop(window);

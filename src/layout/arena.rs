@@ -1,8 +1,63 @@
-//! One kind's part of a reservation while it is being filled: places for announced sections, and free space behind them.
+//! What a reservation has while it is being filled: places for announced sections, and free space behind them.
 
+use std::ops::{Index, IndexMut};
+
+use crate::kind::{PerKind, SectionKind};
 use crate::num::{Align, Span};
 
-/// A sub-arena that hands out spans. It takes nothing back: what it has belongs to one reservation.
+/// All that a reservation has.
+#[derive(Debug)]
+pub(crate) struct Arenas {
+    /// What was reserved.
+    of_kind: PerKind<Arena>,
+    /// What was taken later, in a window.
+    beyond: Vec<(SectionKind, Arena)>,
+}
+
+impl Arenas {
+    /// Nothing.
+    pub(crate) const EMPTY: Self = Self {
+        of_kind: PerKind::new(Arena::EMPTY, Arena::EMPTY, Arena::EMPTY),
+        beyond: Vec::new(),
+    };
+
+    /// The latest that was taken of a kind beyond what was reserved.
+    pub(crate) fn latest_beyond(&mut self, kind: SectionKind) -> Option<&mut Arena> {
+        let mut latest = self.beyond.iter_mut().rev();
+        latest.find(|(of, _)| *of == kind).map(|(_, arena)| arena)
+    }
+
+    pub(crate) fn add_beyond(&mut self, kind: SectionKind, arena: Arena) {
+        self.beyond.push((kind, arena));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SectionKind, &Arena)> {
+        let beyond = self.beyond.iter().map(|(kind, arena)| (*kind, arena));
+        self.of_kind.iter().chain(beyond)
+    }
+
+    /// Wherever there may be code.
+    pub(crate) fn code(&self) -> impl Iterator<Item = Span> {
+        let code = self.iter().filter(|(kind, _)| *kind == SectionKind::Code);
+        code.map(|(_, arena)| arena.reached())
+    }
+}
+
+impl Index<SectionKind> for Arenas {
+    type Output = Arena;
+
+    fn index(&self, kind: SectionKind) -> &Arena {
+        &self.of_kind[kind]
+    }
+}
+
+impl IndexMut<SectionKind> for Arenas {
+    fn index_mut(&mut self, kind: SectionKind) -> &mut Arena {
+        &mut self.of_kind[kind]
+    }
+}
+
+/// A piece of one kind of memory that hands out spans. It takes nothing back: what it has belongs to one reservation.
 #[derive(Debug)]
 pub(crate) struct Arena {
     span: Span,

@@ -8,7 +8,7 @@ mod block;
 mod slots;
 mod window;
 
-pub(crate) use arena::Arena;
+pub(crate) use arena::{Arena, Arenas};
 pub(crate) use block::BlockPlan;
 pub(crate) use slots::Slots;
 pub(crate) use window::{GUARD, UNIT, WindowPlan, check_alignment};

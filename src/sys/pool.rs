@@ -69,6 +69,11 @@ impl Pool {
     }
 
     /// Whether this process has it by `fork` only.
+    /// Addresses that it takes, in bytes.
+    pub(crate) fn reserved(&self) -> usize {
+        self.block.mapped()
+    }
+
     pub(crate) fn is_inherited(&self) -> bool {
         self.mark.is_inherited()
     }

@@ -47,6 +47,14 @@ impl Backing {
         }
     }
 
+    /// The addresses that it takes, in bytes.
+    pub(super) fn reserved(&self) -> usize {
+        match self {
+            Self::Dual(dual) => dual.reserved(),
+            Self::Pool(pool) => pool.reserved(),
+        }
+    }
+
     /// What sizes of spans are rounded up to: whether pages are shared.
     pub(super) fn writing(&self) -> Writing {
         match self {

@@ -1,5 +1,6 @@
 //! What one reservation, and the image that it becomes, has of a window.
 
+use std::fmt;
 use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,14 +11,13 @@ use super::shared::Shared;
 use super::spans::Grant;
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
-use crate::layout::{Arena, EH_FRAME_TERMINATOR, Extent, SectionRequest, check_alignment};
+use crate::layout::{Arena, Arenas, EH_FRAME_TERMINATOR, Extent, SectionRequest, check_alignment};
 use crate::num::{Address, Span};
 use crate::reservation::Section;
 
 /// Spans of a window, given back when dropped. There is one for each object of a million: it is small.
 ///
 /// Spans in its methods count from the window's offset 0.
-#[derive(Debug)]
 pub(crate) struct Lease {
     window: Arc<Shared>,
     grants: Grants,
@@ -84,20 +84,13 @@ impl Place {
 /// What a lease has.
 #[derive(Debug, Default)]
 pub(super) struct Grants {
-    planned: PerKind<Option<Grant>>,
+    /// What was reserved, or else the first of its kind that was asked for.
+    first: PerKind<Option<Grant>>,
     /// Bytes of sections, or while it is filled, those announced. Fits, as a window does.
     asked: u32,
-    /// What was asked for beyond the plan. Mostly nothing.
+    /// What else was asked for. Mostly nothing.
     #[allow(clippy::box_collection, reason = "a Vec of nothing is three words")]
-    beyond: Option<Box<Vec<Beyond>>>,
-}
-
-#[derive(Debug)]
-struct Beyond {
-    kind: SectionKind,
-    grant: Grant,
-    /// What rounding left over is usable.
-    arena: Arena,
+    others: Option<Box<Vec<(SectionKind, Grant)>>>,
 }
 
 impl Grants {
@@ -107,22 +100,26 @@ impl Grants {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (SectionKind, &Grant)> {
-        let planned = self.planned.iter();
-        let planned = planned.filter_map(|(kind, grant)| Some((kind, grant.as_ref()?)));
-        let beyond = self.beyond.iter().flat_map(|all| all.iter());
-        planned.chain(beyond.map(|one| (one.kind, &one.grant)))
+        let first = self.first.iter();
+        let first = first.filter_map(|(kind, grant)| Some((kind, grant.as_ref()?)));
+        let others = self.others.iter().flat_map(|all| all.iter());
+        first.chain(others.map(|(kind, grant)| (*kind, grant)))
     }
 
     pub(super) fn into_all(self) -> impl Iterator<Item = (SectionKind, Grant)> {
-        let planned = self.planned.into_iter();
-        let planned = planned.filter_map(|(kind, grant)| Some((kind, grant?)));
-        let beyond = self.beyond.into_iter().flat_map(|all| *all);
-        planned.chain(beyond.map(|one| (one.kind, one.grant)))
+        let first = self.first.into_iter();
+        let first = first.filter_map(|(kind, grant)| Some((kind, grant?)));
+        first.chain(self.others.into_iter().flat_map(|all| *all))
     }
 }
 
-/// The arenas of the reservation that a lease belongs to.
-type Arenas = PerKind<Arena>;
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the window, which has other leases.
+        let (address, grants) = (self.address(), &self.grants);
+        write!(f, "{:?} in the window at {address}: {grants:?}", self.phase)
+    }
+}
 
 impl Lease {
     pub(super) fn new(
@@ -133,9 +130,9 @@ impl Lease {
         Self {
             window,
             grants: Grants {
-                planned,
+                first: planned,
                 asked: announced as u32,
-                beyond: None,
+                others: None,
             },
             forks: 0,
             phase: Phase::Filling,
@@ -181,7 +178,7 @@ impl Lease {
     /// [`Memory::place`](crate::memory::Memory::place).
     pub(crate) fn place(
         &mut self,
-        arena: &mut Arena,
+        arenas: &mut Arenas,
         announced: Option<Span>,
         request: &SectionRequest<'_>,
         size: usize,
@@ -189,43 +186,36 @@ impl Lease {
         self.window.check_own()?;
         check_alignment(request.align())?;
         if let Some(place) = announced {
-            return Ok(arena.announced(place));
+            return Ok(arenas[request.kind()].announced(place));
         }
+        let (kind, align) = (request.kind(), request.align());
         let origin = self.address().get() as usize;
-        if let Ok(left_over) = arena.beyond_the_plan(size, request.align(), origin) {
+        if let Ok(left_over) = arenas[kind].beyond_the_plan(size, align, origin) {
             return Ok(left_over);
         }
-        let mut of_kind = self
-            .grants
-            .beyond
-            .iter_mut()
-            .flat_map(|all| all.iter_mut().rev());
-        if let Some(latest) = of_kind.find(|one| one.kind == request.kind()) {
-            let left_over = latest.arena.beyond_the_plan(size, request.align(), origin);
-            if let Ok(left_over) = left_over {
+        if let Some(latest) = arenas.latest_beyond(kind) {
+            if let Ok(left_over) = latest.beyond_the_plan(size, align, origin) {
                 return Ok(left_over);
             }
         }
         // At least a byte: what has none may want to be aligned as nothing here is.
-        let extent = Extent::new(size.max(1), request.align());
-        let (grant, span) = self.window.grant(request.kind(), extent)?;
+        let extent = Extent::new(size.max(1), align);
+        let (grant, span) = self.window.grant(kind, extent)?;
         let mut arena = Arena::new(span, 0);
-        let place = arena.beyond_the_plan(size, request.align(), origin);
-        self.grants.beyond.get_or_insert_default().push(Beyond {
-            kind: request.kind(),
-            grant,
-            arena,
-        });
+        let place = arena.beyond_the_plan(size, align, origin);
+        if self.grants.first[kind].is_none() {
+            self.grants.first[kind] = Some(grant);
+            arenas[kind] = arena;
+        } else {
+            // Rarely more than one.
+            let one = || Box::new(Vec::with_capacity(1));
+            self.grants
+                .others
+                .get_or_insert_with(one)
+                .push((kind, grant));
+            arenas.add_beyond(kind, arena);
+        }
         Ok(place.expect("a span is as large and as aligned as was asked for"))
-    }
-
-    /// Every span that it has.
-    fn spans(&self, arenas: &Arenas) -> Vec<(SectionKind, Span)> {
-        let planned = arenas.iter().map(|(kind, arena)| (kind, arena.span()));
-        let beyond = self.grants.beyond.iter().flat_map(|all| all.iter());
-        planned
-            .chain(beyond.map(|one| (one.kind, one.arena.span())))
-            .collect()
     }
 
     /// Gives all spans of leases of one window their final permissions.
@@ -237,9 +227,7 @@ impl Lease {
         let Some((first, _)) = leases.first() else {
             return Ok(());
         };
-        let spans = leases
-            .iter()
-            .flat_map(|(lease, arenas)| lease.spans(arenas));
+        let spans = leases.iter().flat_map(|(_, arenas)| spans(arenas));
         first.window.seal(spans.collect())
     }
 
@@ -254,15 +242,7 @@ impl Lease {
     ///
     /// [`Error::System`].
     pub(crate) fn unseal(&self, arenas: &Arenas) -> Result<(), Error> {
-        self.window.unseal(&self.spans(arenas))
-    }
-
-    /// Every span of code, to make the caches agree with it.
-    pub(crate) fn code<'a>(&'a self, arenas: &'a Arenas) -> impl Iterator<Item = Span> + 'a {
-        let beyond = self.grants.beyond.iter().flat_map(|all| all.iter());
-        let beyond = beyond.filter(|one| one.kind == SectionKind::Code);
-        let planned = arenas[SectionKind::Code].reached();
-        std::iter::once(planned).chain(beyond.map(|one| one.arena.reached()))
+        self.window.unseal(&spans(arenas).collect::<Vec<_>>())
     }
 
     /// Enters into the books that it is an object now, with these sections.
@@ -312,4 +292,9 @@ impl Drop for PublishedLease {
             self.lease.phase = Phase::Disarmed;
         }
     }
+}
+
+/// Every span that a lease has.
+fn spans(arenas: &Arenas) -> impl Iterator<Item = (SectionKind, Span)> {
+    arenas.iter().map(|(kind, arena)| (kind, arena.span()))
 }

@@ -380,7 +380,7 @@ impl Shared {
             return Stats::default();
         }
         Stats {
-            reserved: self.plan.size,
+            reserved: self.backing.reserved(),
             mappings: self.backing.mappings(),
             ..self.lock().stats()
         }

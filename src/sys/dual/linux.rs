@@ -171,6 +171,11 @@ impl DualView {
         }
     }
 
+    /// Addresses that it takes, in bytes: those to run at and those to write at.
+    pub(crate) fn reserved(&self) -> usize {
+        self.run.size + self.write.size
+    }
+
     /// Code and read-only data are, read-write data is not.
     fn is_in_file(&self, span: Span) -> bool {
         span.end() <= self.write.size

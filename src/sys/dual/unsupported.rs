@@ -19,6 +19,10 @@ impl DualView {
         match *self {}
     }
 
+    pub(crate) fn reserved(&self) -> usize {
+        match *self {}
+    }
+
     pub(crate) fn is_inherited(&self) -> bool {
         match *self {}
     }
