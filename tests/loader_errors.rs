@@ -13,8 +13,11 @@ mod support;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nearcode::Address;
-use nearcode::loader::{LoadError, Loader, Machine, Program, Resolver};
+use nearcode::loader::{LoadError, Loader, Machine, Placement, Program, Resolver};
+use nearcode::{
+    Address, Align, AllocationSpace, Extent, PerKind, ReservingMemoryManager, SectionKind,
+    SectionMemoryManager, SectionRequest,
+};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use objects::File;
@@ -334,12 +337,60 @@ fn an_object_larger_than_any_reach_is_refused_with_its_largest_section() {
     for (text, expected) in table {
         let file = File::assemble("large.o", text);
         let small = File::assemble("small.o", ".quad 1");
-        let error = objects::link(&[small, file], &()).unwrap_err().to_string();
-        assert!(
-            error.contains("large.o") && error.contains(expected),
-            "{error}"
-        );
+        let files = [small, file];
+        for limit in [1 << 30, usize::MAX] {
+            let loader = objects::load(&files).unwrap().with_max_bytes(limit);
+            let error = objects::finish(loader, &()).unwrap_err().to_string();
+            assert!(
+                error.contains("large.o") && error.contains(expected),
+                "{error}"
+            );
+        }
     }
+}
+
+#[test]
+fn a_program_larger_than_allowed_is_refused_before_anything_is_reserved() {
+    let small = File::assemble("small.o", ".quad 1");
+    let large = File::assemble("large.o", ".bss\n.balign 64\n.zero 0xfff41");
+    let stub = File::assemble("calls.o", ".text\n.zero 4000");
+    let files = [small, large, stub];
+    // The sections, each with what its alignment may take; the unwind tables and the GOT are empty.
+    let limit = 8 + 0xfff80 + 4000;
+    for placement in [Placement::Together, Placement::PerObject] {
+        let loader = |limit| {
+            let loader = objects::load(&files).unwrap();
+            loader.with_placement(placement).with_max_bytes(limit)
+        };
+        let mut manager = SectionMemoryManager::new();
+        let extent = Extent::new(8, Align::ONE);
+        let space = AllocationSpace::Totals(PerKind::new(extent, extent, extent));
+        manager.reserve_allocation_space(&space).unwrap();
+        let error = loader(limit - 1).link(&mut manager, &()).unwrap_err();
+        let LoadError::TooLarge {
+            needed,
+            limit: told,
+            ..
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((needed, told), (limit, limit - 1));
+        let message = error.to_string();
+        let parts = ["large.o: .bss of 1048385 bytes", "with_max_bytes"];
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        let code = SectionRequest::new("code", SectionKind::Code, 8, Align::ONE);
+        let still_newest = manager.allocate_section(&code);
+        still_newest.expect("nothing was reserved in between");
+        loader(limit).link(&mut manager, &()).unwrap();
+    }
+}
+
+#[test]
+fn a_program_of_more_than_a_gibibyte_has_to_be_allowed() {
+    let file = File::assemble("zeros.o", ".bss\n.zero 0x40000001");
+    let error = objects::link(std::slice::from_ref(&file), &()).unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
 }
 
 #[test]
@@ -351,7 +402,9 @@ fn zeros_take_no_memory_before_they_are_used() {
     };
     let file = File::assemble("zeros.o", ".bss\n.globl zeros\nzeros: .zero 0x60000000");
     let before = resident();
-    let program = objects::link(&[file], &()).unwrap();
+    let files = [file];
+    let loader = objects::load(&files).unwrap().with_max_bytes(usize::MAX);
+    let program = objects::finish(loader, &()).unwrap();
     let after = resident();
     assert_eq!(objects::number(&program, "zeros"), 0);
     assert!(after < before + (256 << 20), "{before} {after}");

@@ -91,6 +91,26 @@ pub enum LoadError {
         /// The system's reason.
         reason: String,
     },
+    /// The objects need more than this loader may reserve. Nothing was reserved.
+    #[error(
+        "{object}: {section} of {size} bytes, aligned to {}, and what goes with it: \
+         {needed} bytes in all, more than the {limit} that Loader::with_max_bytes allows",
+        align.bytes()
+    )]
+    TooLarge {
+        /// The object with the most demanding section.
+        object: String,
+        /// That section.
+        section: String,
+        /// Of that section, in bytes.
+        size: usize,
+        /// Of that section.
+        align: Align,
+        /// All that would be reserved, in bytes; the largest number there is if it does not fit into one.
+        needed: usize,
+        /// What may be, in bytes.
+        limit: usize,
+    },
     /// What the objects need together is not to be had.
     #[error("{object}: {section} of {size} bytes, aligned to {}, and what goes with it: {source}", align.bytes())]
     NotReserved {

@@ -53,12 +53,12 @@ impl Program {
                 "F is a function pointer"
             )
         };
-        let symbol = self.symbols.get(name);
-        let &(address, kind) = symbol.ok_or_else(|| LoadError::NoSuchSymbol(name.into()))?;
-        if kind != Some(SectionKind::Code) || Some(self.machine) != Machine::HOST {
+        let symbol = self.symbol(name);
+        let symbol = symbol.ok_or_else(|| LoadError::NoSuchSymbol(name.into()))?;
+        if symbol.kind != Some(SectionKind::Code) || Some(self.machine) != Machine::HOST {
             return Err(LoadError::NotCode(name.into()));
         }
-        let code = address.get() as usize as *const ();
+        let code = symbol.address.get() as usize as *const ();
         // SAFETY: both are pointers of the same size; that F is the function's type is the caller's promise.
         Ok(unsafe { std::mem::transmute_copy::<*const (), F>(&code) })
     }

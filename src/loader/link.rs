@@ -2,22 +2,22 @@
 //!
 //! Law: a value is written only if it was checked to fit. Nothing in here is unsafe: sections are slices, addresses numbers.
 
-use std::collections::HashMap;
-
 use super::error::{LoadError, Place as Position};
 use super::execute::TrueEhFrames;
+use super::location::{Location, Unplaced, locations};
 use super::machine::{Machine, STUB_SIZE};
-use super::memory::{Attempt, Map, Tables};
+use super::memory::{Attempt, Map, Tables, check_names, check_size};
 use super::object::{Object, Place, Relocation, Section};
-use super::plan::{Plan, SLOT_SIZE, Sum, Target, place};
-use super::program::Program;
+use super::plan::{Content, Item, Plan, SLOT_SIZE, Sum, place};
+use super::program::{Program, Symbol};
 use super::relocation::{Operand, Row};
 use super::resolver::Resolver;
-use super::symbols::{Definition, Global, GlobalId, Symbols, discard_duplicate_groups, text};
+use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups, text};
 use super::{Loader, Placement};
 use crate::kind::SectionKind;
+use crate::layout::SectionRequest;
 use crate::manager::ReservingMemoryManager;
-use crate::num::{Address, Span};
+use crate::num::Span;
 use crate::reach::{RangeError, Value};
 
 /// Makes a program of the loader's objects; with somebody's promise, one that can be unwound through.
@@ -30,36 +30,42 @@ pub(super) fn link(
     let Loader {
         machine,
         placement,
+        max_bytes,
         mut objects,
     } = loader;
     discard_duplicate_groups(&mut objects);
     warn_of_constructors(&objects);
+    check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
-    let reservations: Vec<Vec<usize>> = match placement {
-        Placement::Together if objects.is_empty() => Vec::new(),
-        Placement::Together => vec![(0..objects.len()).collect()],
-        Placement::PerObject => (0..objects.len()).map(|object| vec![object]).collect(),
+    let together = match placement {
+        Placement::Together => objects.len(),
+        Placement::PerObject => 1,
     };
-    let plans = reservations
-        .into_iter()
-        .map(|members| Plan::new(members, &objects, &symbols, machine));
+    let starts = (0..objects.len()).step_by(together.max(1));
+    let plans = starts.map(|start| {
+        let members = start..start + together;
+        Plan::new(members, &objects, &mut symbols, machine)
+    });
     let plans = plans.collect::<Result<Vec<Plan>, LoadError>>()?;
-    let referenced = plans
-        .iter()
-        .flat_map(|plan| plan.referenced.iter().copied())
-        .collect();
-    symbols.resolve(&referenced, &objects, resolver)?;
+    symbols.resolve(&objects, resolver)?;
 
+    let items = plans.iter().map(|plan| plan.items(&objects));
+    let mut items = items.collect::<Result<Vec<Vec<Item<'_>>>, LoadError>>()?;
+    for common in symbols.globals().filter_map(common) {
+        items[common.object / together].push(common);
+    }
+    check_size(&items, &objects, max_bytes)?;
     let mut attempt = Attempt::new(manager);
     let mut map = Map::new(&objects);
-    for plan in &plans {
-        map.allocate(plan, &objects, &symbols, &mut attempt)?;
+    for (plan, items) in plans.iter().zip(&items) {
+        map.allocate(plan, items, &objects, &mut attempt)?;
     }
     let linker = Linker {
         machine,
         objects: &objects,
         symbols: &symbols,
         map: &map,
+        locations: locations(&objects, &symbols, &map),
     };
     for (plan, tables) in plans.iter().zip(&map.tables) {
         linker.fill(plan, tables, attempt.manager)?;
@@ -67,13 +73,31 @@ pub(super) fn link(
             promise.register(attempt.manager, table)?;
         }
     }
+    let image = attempt.finalize(&objects, &map)?;
     let symbols = linker.program_symbols();
-    let image = attempt.finalize(&map.listing)?;
-    Ok(Program {
+    Ok(Program::new(
         image,
-        symbols,
         machine,
-        sections: map.listing,
+        &objects,
+        &map.listing,
+        &symbols,
+    ))
+}
+
+/// The memory for a symbol, if it is a common one.
+fn common<'data>((id, symbol): (SymbolId, &super::symbols::Symbol)) -> Option<Item<'data>> {
+    let Definition::Common {
+        object,
+        size,
+        align,
+    } = symbol.definition
+    else {
+        return None;
+    };
+    Some(Item {
+        object,
+        content: Content::Common(id),
+        request: SectionRequest::new("COMMON", SectionKind::ReadWriteData, size, align),
     })
 }
 
@@ -92,11 +116,13 @@ fn warn_of_constructors(objects: &[Object<'_>]) {
 struct Linker<'l, 'data> {
     machine: Machine,
     objects: &'l [Object<'data>],
-    symbols: &'l Symbols<'data>,
-    map: &'l Map,
+    symbols: &'l Symbols,
+    map: &'l Map<'data>,
+    /// By symbol number.
+    locations: Vec<Location>,
 }
 
-impl Linker<'_, '_> {
+impl<'data> Linker<'_, 'data> {
     /// Writes contents, GOT and stubs, and applies all relocations.
     fn fill(
         &self,
@@ -116,10 +142,11 @@ impl Linker<'_, '_> {
                 stub.copy_from_slice(&self.machine.stub(self.sum(plan, tables, sum, ".stubs")?));
             }
         }
-        for &number in &plan.objects {
-            let object = &self.objects[number];
-            for (section, placed) in object.sections.iter().zip(&self.map.sections[number]) {
-                let (Some(section), Some(placed)) = (section, placed) else {
+        for object in &self.objects[plan.objects.clone()] {
+            let locations = &self.locations[object.first_symbol..];
+            for (index, section) in object.sections.iter().enumerate() {
+                let (Some(section), Some(placed)) = (section, self.map.section(object, index))
+                else {
                     continue;
                 };
                 let bytes = placed.bytes_mut(manager)?;
@@ -129,13 +156,15 @@ impl Linker<'_, '_> {
                 let site = Site {
                     plan,
                     tables,
-                    number,
                     object,
                     section,
-                    address: placed.address,
+                    locations,
+                    address: placed.address.get(),
                 };
                 for relocation in section.relocations() {
-                    self.relocate(&site, relocation, bytes)?;
+                    if let Some(row) = plan.row(relocation.number) {
+                        self.relocate(&site, row, relocation, bytes)?;
+                    }
                 }
             }
         }
@@ -145,16 +174,10 @@ impl Linker<'_, '_> {
     fn relocate(
         &self,
         site: &Site<'_>,
+        row: &Row,
         relocation: Relocation,
         bytes: &mut [u8],
     ) -> Result<(), LoadError> {
-        if self.machine.is_none(relocation.number) {
-            return Ok(());
-        }
-        let row = self
-            .machine
-            .relocation(relocation.number)
-            .expect("the plan knew every relocation");
         let field = usize::try_from(relocation.offset)
             .ok()
             .and_then(|offset| Span::sized(offset, row.field.size()));
@@ -166,197 +189,142 @@ impl Linker<'_, '_> {
                 site.section.name, relocation.offset
             ),
         })?;
-        let target = match self.symbols.global(site.number, relocation.symbol) {
-            Some(id) => Target::Global(id),
-            None => Target::Local {
-                object: site.number,
-                symbol: relocation.symbol,
-            },
-        };
-        let place = site.address.wrapping_add(relocation.offset).get();
-        if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, target, code, place)
-        {
+        if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, code) {
             return Ok(());
         }
         let start = code.len() - row.field.size();
         let field = &mut code[start..];
-        match self.value(site, row, target, relocation.addend, place) {
-            Ok(Ok(value)) => row.field.write(field, value),
-            Ok(Err(range)) => {
-                return Err(self.out_of_reach(site, relocation, target, row, range));
-            }
+        match self.value(site, row, relocation) {
+            Ok(value) => row.field.write(field, value),
             // The record of a function whose copy was not kept: unwinders pass over records that begin at zero.
-            Err(Unplaced::Discarded) if site.section.is_eh_frame() => row.field.write(field, 0),
-            Err(reason) => {
-                return Err(reason.at(self.position(site, relocation), self.name(target)));
+            Err(Misfit::Unplaced(Unplaced::Discarded)) if site.section.is_eh_frame() => {
+                row.field.write(field, 0);
             }
+            Err(misfit) => return Err(self.refused(site, row, relocation, misfit)),
         }
         Ok(())
     }
 
     /// Whether the instruction that `code` ends with could be changed into one that needs no GOT slot.
-    fn relax(
-        &self,
-        site: &Site<'_>,
-        relocation: Relocation,
-        target: Target,
-        code: &mut [u8],
-        place: u64,
-    ) -> bool {
+    fn relax(&self, site: &Site<'_>, relocation: Relocation, code: &mut [u8]) -> bool {
         // With another addend the field is not the end of an instruction, or it is not the slot that is read.
         let is_whole = site.section.kind == SectionKind::Code && relocation.addend == -4;
-        is_whole
-            && self
-                .address(target, site.tables)
-                .is_ok_and(|symbol| self.machine.relax(code, place, symbol.get()))
+        let symbol = match site.locations[relocation.symbol] {
+            Ok(address) if is_whole => address.get(),
+            _ => return false,
+        };
+        let place = site.address.wrapping_add(relocation.offset);
+        self.machine.relax(code, place, symbol)
     }
 
-    /// What a relocation at `place` comes to, if its range holds it.
-    fn value(
-        &self,
-        site: &Site<'_>,
-        row: &Row,
-        target: Target,
-        addend: i64,
-        place: u64,
-    ) -> Result<Result<i64, RangeError>, Unplaced> {
+    /// What a relocation comes to, if its range holds it.
+    fn value(&self, site: &Site<'_>, row: &Row, relocation: Relocation) -> Result<i64, Misfit> {
+        let Relocation { symbol, addend, .. } = relocation;
+        let place = site.address.wrapping_add(relocation.offset);
         let plus = |base: u64| base.wrapping_add_signed(addend);
         let got = || site.tables.got().get();
-        let slot = |sum| {
-            let position = site.plan.slots.position(sum).expect("the plan made a slot");
+        let slot = |addend| {
+            let id = self.symbols.id(site.object, symbol);
+            let position = site.plan.slots.position((id, addend));
+            let position = position.expect("the plan made a slot");
             got().wrapping_add((position * SLOT_SIZE) as u64)
         };
-        let symbol = || Ok(self.address(target, site.tables)?.get());
-        let (from, to) = match row.operand {
-            Operand::Symbol | Operand::Branch | Operand::Plt if self.is_nowhere(row, target) => {
-                (place, plus(self.machine.nowhere(place, row.operand)))
+        let symbol_at = || match site.locations[symbol] {
+            Ok(address) => Ok(address.get()),
+            Err(Unplaced::Got) => Ok(got()),
+            Err(Unplaced::Absent) if is_from_place(row) => {
+                Ok(self.machine.nowhere(place, row.operand))
             }
-            Operand::Symbol | Operand::Branch | Operand::Plt => (place, plus(symbol()?)),
-            Operand::SymbolFromGot => (got(), plus(symbol()?)),
-            Operand::SlotPlusAddend | Operand::SlotOrSymbol => (place, plus(slot((target, 0)))),
-            Operand::SlotOfSum => (place, slot((target, addend))),
-            Operand::SlotOfSumFromGot => (got(), slot((target, addend))),
-            Operand::SlotFromGot => (place, plus(slot((target, 0)).wrapping_sub(got()))),
+            Err(Unplaced::Absent) => Ok(0),
+            Err(reason) => Err(Misfit::Unplaced(reason)),
+        };
+        let (from, to) = match row.operand {
+            Operand::Symbol | Operand::Branch | Operand::Plt => (place, plus(symbol_at()?)),
+            Operand::SymbolFromGot => (got(), plus(symbol_at()?)),
+            Operand::SlotPlusAddend | Operand::SlotOrSymbol => (place, plus(slot(0))),
+            Operand::SlotOfSum => (place, slot(addend)),
+            Operand::SlotOfSumFromGot => (got(), slot(addend)),
+            Operand::SlotFromGot => (place, plus(slot(0).wrapping_sub(got()))),
             Operand::Got => (place, plus(got())),
-            Operand::Size => (place, plus(self.size(target)?)),
+            Operand::Size => (place, plus(self.size(site, symbol)?)),
         };
         let direct = row.range.check(from, to);
-        let stub = match direct {
-            Ok(_) => None,
-            Err(_) => self
-                .machine
-                .through_stub(row.operand, site.section.kind, addend),
-        };
-        let stub =
-            stub.and_then(|(beyond, distance)| Some((site.stub((target, beyond))?, distance)));
-        Ok(stub.map_or(direct, |(stub, distance)| {
-            row.range.check(place, stub.wrapping_add_signed(distance))
-        }))
+        direct.or_else(|range| {
+            let stub = self.stub(site, row, relocation);
+            let through = stub.map_or(Err(range), |stub| row.range.check(place, stub));
+            through.map_err(Misfit::Range)
+        })
     }
 
-    /// Whether a relative reference is to a weak symbol that nobody defines.
-    fn is_nowhere(&self, row: &Row, target: Target) -> bool {
-        let is_absent = |id| self.symbols.get(id).definition == Definition::Absent;
-        row.range.value() != Value::Absolute
-            && row.range.value() != Value::LowBits
-            && matches!(target, Target::Global(id) if is_absent(id))
+    /// What a branch refers to that goes through a stub, if the plan made one for it.
+    fn stub(&self, site: &Site<'_>, row: &Row, relocation: Relocation) -> Option<u64> {
+        let kind = site.section.kind;
+        let through = self
+            .machine
+            .through_stub(row.operand, kind, relocation.addend);
+        let (beyond, distance) = through?;
+        let id = self.symbols.id(site.object, relocation.symbol);
+        let position = site.plan.stubs.position((id, beyond))?;
+        let stubs = site.tables.stubs?.address;
+        let stub = stubs.wrapping_add((position * STUB_SIZE) as u64);
+        Some(stub.get().wrapping_add_signed(distance))
     }
 
+    /// What stands in a table for a symbol and its addend.
     fn sum(
         &self,
         plan: &Plan,
         tables: &Tables,
-        (target, addend): Sum,
+        (symbol, addend): Sum,
         table: &str,
     ) -> Result<u64, LoadError> {
-        let address = self.address(target, tables).map_err(|reason| {
-            let object = self.objects[plan.objects[0]].name.clone();
-            reason.at(
-                Position {
-                    object,
+        let address = match self.locations[symbol.number()] {
+            Ok(address) => address.get(),
+            Err(Unplaced::Got) => tables.got().get(),
+            Err(Unplaced::Absent) => 0,
+            Err(reason) => {
+                let place = Position {
+                    object: self.objects[plan.objects.start].name.clone(),
                     section: table.into(),
                     offset: 0,
-                },
-                self.name(target),
-            )
-        })?;
-        Ok(address.wrapping_add(addend as u64).get())
+                };
+                return Err(reason.at(place, text(self.symbols.name(self.objects, symbol))));
+            }
+        };
+        Ok(address.wrapping_add_signed(addend))
     }
 
-    /// Where a target is, seen from the reservation that `tables` belong to.
-    fn address(&self, target: Target, tables: &Tables) -> Result<Address, Unplaced> {
-        let (object, symbol) = match target {
-            Target::Local { object, symbol } => (object, symbol),
-            Target::Global(id) => match self.symbols.get(id).definition {
-                Definition::Object { object, symbol, .. } => (object, symbol),
-                Definition::Common { .. } => return Ok(self.map.commons[&id].address),
-                Definition::Got => return Ok(tables.got()),
-                Definition::Outside(address) => return Ok(address),
-                Definition::Absent => return Ok(Address::new(0)),
-                Definition::None => unreachable!("what is referred to was resolved"),
-            },
-        };
-        match self.objects[object].symbols[symbol].place {
-            Place::Absolute(value) => Ok(Address::new(value)),
-            Place::Section { index, offset } => match self.map.sections[object][index] {
-                Some(placed) => Ok(placed.address.wrapping_add(offset)),
-                None => Err(Unplaced::Discarded),
-            },
-            Place::Unloaded => Err(Unplaced::Unsupported(
-                "a reference to a section that is not loaded",
-            )),
-            Place::Unsupported(what) => Err(Unplaced::Unsupported(what)),
-            Place::Common { .. } | Place::Undefined => {
-                Err(Unplaced::Unsupported("a local symbol without a place"))
+    /// How large a symbol is, in bytes, by the object that defines it.
+    fn size(&self, site: &Site<'_>, symbol: usize) -> Result<u64, Misfit> {
+        let id = self.symbols.id(site.object, symbol);
+        match self.symbols.get(id).definition {
+            Definition::Object { object, symbol, .. } => {
+                Ok(self.objects[object].symbols[symbol].size)
+            }
+            Definition::Common { size, .. } => Ok(size as u64),
+            Definition::Absent => Ok(0),
+            Definition::Got | Definition::Outside(_) | Definition::None => {
+                Err(Misfit::Unplaced(Unplaced::Unsized))
             }
         }
     }
 
-    /// How large a target is, in bytes, by the object that defines it.
-    fn size(&self, target: Target) -> Result<u64, Unplaced> {
-        let (object, symbol) = match target {
-            Target::Local { object, symbol } => (object, symbol),
-            Target::Global(id) => match self.symbols.get(id).definition {
-                Definition::Object { object, symbol, .. } => (object, symbol),
-                Definition::Common { size, .. } => return Ok(size as u64),
-                Definition::Absent => return Ok(0),
-                Definition::Got | Definition::Outside(_) | Definition::None => {
-                    return Err(Unplaced::Unsupported(
-                        "the size of a symbol that no object defines",
-                    ));
-                }
-            },
-        };
-        Ok(self.objects[object].symbols[symbol].size)
-    }
-
-    fn name(&self, target: Target) -> String {
-        match target {
-            Target::Global(id) => text(self.symbols.get(id).name),
-            Target::Local { object, symbol } => text(self.objects[object].symbols[symbol].name),
-        }
-    }
-
-    fn position(&self, site: &Site<'_>, relocation: Relocation) -> Position {
-        place(site.object, site.section, relocation)
-    }
-
-    fn out_of_reach(
+    #[cold]
+    fn refused(
         &self,
         site: &Site<'_>,
-        relocation: Relocation,
-        target: Target,
         row: &Row,
-        source: RangeError,
+        relocation: Relocation,
+        misfit: Misfit,
     ) -> LoadError {
-        let definition = match target {
-            Target::Global(id) => self.symbols.get(id).definition,
-            Target::Local { object, symbol } => Definition::Object {
-                object,
-                symbol,
-                weak: false,
-            },
+        let place = place(site.object, site.section, relocation);
+        let symbol = text(site.object.symbols[relocation.symbol].name);
+        let source = match misfit {
+            Misfit::Unplaced(reason) => return reason.at(place, symbol),
+            Misfit::Range(source) => Box::new(source),
         };
+        let id = self.symbols.id(site.object, relocation.symbol);
+        let definition = self.symbols.get(id).definition;
         let in_range = (source.min()..=source.max()).contains(&source.value());
         let advice = if in_range {
             "the target is less aligned than the instruction needs"
@@ -372,21 +340,23 @@ impl Linker<'_, '_> {
             "the program is too large for its code model"
         };
         LoadError::OutOfReach {
-            place: self.position(site, relocation),
-            symbol: self.name(target),
-            source: Box::new(source),
+            place,
+            symbol,
+            source,
             advice,
         }
     }
 
-    fn program_symbols(&self) -> HashMap<String, (Address, Option<SectionKind>)> {
-        let entry = |(id, global): (GlobalId, &Global<'_>)| {
-            let kind = match global.definition {
+    /// The global symbols that the objects define.
+    fn program_symbols(&self) -> Vec<(&'data [u8], Symbol)> {
+        let symbol = |(id, symbol): (SymbolId, &super::symbols::Symbol)| {
+            let kind = match symbol.definition {
                 Definition::Object { object, symbol, .. } => {
                     let object = &self.objects[object];
                     match object.symbols[symbol].place {
                         Place::Section { index, .. } => {
-                            object.sections[index].as_ref().map(|section| section.kind)
+                            let section = object.sections[index as usize].as_ref();
+                            section.map(|section| section.kind)
                         }
                         _ => None,
                     }
@@ -394,57 +364,33 @@ impl Linker<'_, '_> {
                 Definition::Common { .. } => Some(SectionKind::ReadWriteData),
                 _ => return None,
             };
-            let address = self.address(Target::Global(id), &Tables::default()).ok()?;
-            Some((
-                String::from_utf8_lossy(global.name).into_owned(),
-                (address, kind),
-            ))
+            let address = self.locations[id.number()].ok()?;
+            let name = self.symbols.name(self.objects, id);
+            Some((name, Symbol { address, kind }))
         };
-        self.symbols.iter().filter_map(entry).collect()
+        self.symbols.globals().filter_map(symbol).collect()
     }
+}
+
+/// Whether a relocation is the distance from its place to its symbol.
+fn is_from_place(row: &Row) -> bool {
+    !matches!(row.range.value(), Value::Absolute | Value::LowBits)
+        && row.operand != Operand::SymbolFromGot
 }
 
 /// The section that relocations are being applied to.
 struct Site<'s> {
     plan: &'s Plan,
     tables: &'s Tables,
-    number: usize,
     object: &'s Object<'s>,
     section: &'s Section<'s>,
-    address: Address,
+    /// By symbol index.
+    locations: &'s [Location],
+    address: u64,
 }
 
-impl Site<'_> {
-    /// The stub that goes on at a target, if the plan made one.
-    fn stub(&self, sum: Sum) -> Option<u64> {
-        let position = self.plan.stubs.position(sum)?;
-        Some(
-            self.tables
-                .stubs?
-                .address
-                .wrapping_add((position * STUB_SIZE) as u64)
-                .get(),
-        )
-    }
-}
-
-/// Why a symbol has no address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unplaced {
-    /// Its section belongs to a group of which another copy was kept.
-    Discarded,
-    Unsupported(&'static str),
-}
-
-impl Unplaced {
-    fn at(self, place: Position, symbol: String) -> LoadError {
-        match self {
-            Self::Discarded => LoadError::Discarded { place, symbol },
-            Self::Unsupported(what) => LoadError::Unsupported {
-                place,
-                symbol,
-                what: what.into(),
-            },
-        }
-    }
+/// Why a value cannot be written.
+enum Misfit {
+    Unplaced(Unplaced),
+    Range(RangeError),
 }

@@ -1,18 +1,81 @@
 //! The memory of a program: asks a memory manager for all that the plans need, and remembers where everything is.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::error::LoadError;
 use super::object::Object;
-use super::plan::{Item, Plan};
-use super::program::ProgramSection;
-use super::symbols::{Definition, GlobalId, Symbols};
+use super::plan::{Content, Item, Plan};
+use super::symbols::SymbolId;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
 use crate::image::Image;
+use crate::kind::SectionKind;
 use crate::layout::{AllocationSpace, SectionRequest};
 use crate::manager::ReservingMemoryManager;
-use crate::num::{Address, Span};
+use crate::num::{Address, Align, Span};
+
+/// Sees to it that the names that a program keeps, or that an error tells, take up at most `limit` bytes in each object. In a file
+/// they may share their bytes.
+///
+/// # Errors
+///
+/// [`LoadError::TooLarge`].
+pub(super) fn check_names(objects: &[Object<'_>], limit: usize) -> Result<(), LoadError> {
+    for object in objects {
+        let sections = object.sections.iter().flatten();
+        let symbols = object.globals().map(|symbol| symbol.name.len());
+        let needed = sections.map(|section| section.name.len()).chain(symbols);
+        let needed = needed.fold(0, usize::saturating_add);
+        if needed > limit {
+            return Err(LoadError::TooLarge {
+                object: object.name.clone(),
+                section: "names".into(),
+                size: needed,
+                align: Align::ONE,
+                needed,
+                limit,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Sees to it that all that is going to be reserved takes up at most `limit` bytes.
+///
+/// # Errors
+///
+/// [`LoadError::TooLarge`].
+pub(super) fn check_size(
+    items: &[Vec<Item<'_>>],
+    objects: &[Object<'_>],
+    limit: usize,
+) -> Result<(), LoadError> {
+    let sizes = items.iter().flatten().map(|Item { request, .. }| {
+        let size = request.footprint().ok();
+        size.and_then(|size| request.align().up(size))
+            .unwrap_or(usize::MAX)
+    });
+    let needed = sizes.fold(0, usize::saturating_add);
+    match most_demanding(items.iter().flatten()) {
+        Some(Item {
+            object, request, ..
+        }) if needed > limit => Err(LoadError::TooLarge {
+            object: objects[*object].name.clone(),
+            section: request.name().into(),
+            size: request.size(),
+            align: request.align(),
+            needed,
+            limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn most_demanding<'i, 'data>(
+    items: impl Iterator<Item = &'i Item<'data>>,
+) -> Option<&'i Item<'data>> {
+    items.max_by_key(|item| item.request.size().max(item.request.align().bytes()))
+}
 
 /// Reservations that are given up unless they are finalized.
 pub(super) struct Attempt<'m> {
@@ -28,30 +91,26 @@ impl<'m> Attempt<'m> {
         }
     }
 
-    pub(super) fn finalize(mut self, sections: &[ProgramSection]) -> Result<Image, LoadError> {
+    pub(super) fn finalize(
+        mut self,
+        objects: &[Object<'_>],
+        map: &Map<'_>,
+    ) -> Result<Image, LoadError> {
         let image = self
             .manager
             .finalize_memory()
-            .map_err(|error| with_object(error, sections))?;
+            .map_err(|error| with_object(error, objects, &map.listing))?;
         self.reservations.clear();
         Ok(image)
     }
 
-    /// Allocates what was announced, and holds a foreign manager to its contract.
+    /// Allocates what was announced.
     fn allocate(&mut self, request: &SectionRequest<'_>) -> Result<Placed, LoadError> {
         let id = self.manager.allocate_section(request)?;
-        let all = Span::sized(0, request.size()).expect("a size is a span");
-        if self.manager.section_mut(id)?.len() != all.size() {
-            let reason = format!(
-                "the memory manager gave {} another size than it was asked for",
-                request.name()
-            );
-            return Err(Error::Other(reason.into()).into());
-        }
         Ok(Placed {
             id,
             address: self.manager.address(id)?,
-            bytes: all,
+            bytes: Span::sized(0, request.size()).expect("a size is a span"),
         })
     }
 }
@@ -66,25 +125,22 @@ impl Drop for Attempt<'_> {
 }
 
 /// Why finalization failed: names the object where it is one's fault.
-fn with_object(error: Error, sections: &[ProgramSection]) -> LoadError {
+fn with_object(error: Error, objects: &[Object<'_>], listing: &[Listed<'_>]) -> LoadError {
     if let Error::InvalidEhFrame {
         section,
         offset,
         reason,
     } = error
     {
-        let parts = || sections.iter().filter(|known| known.id == section);
-        let start = parts().map(|part| part.address).min().unwrap_or_default();
-        let bad = start.wrapping_add(offset as u64);
-        if let Some(part) = parts()
-            .filter(|part| part.address <= bad)
-            .max_by_key(|part| part.address)
-        {
-            let offset = bad.get() - part.address.get();
-            let reason = format!("{}+{offset:#x}: {reason}", part.name);
+        let parts = listing.iter().filter(|part| part.placed.id == section);
+        let part = parts
+            .filter(|part| part.placed.bytes.start() <= offset)
+            .max_by_key(|part| part.placed.bytes.start());
+        if let Some(part) = part {
+            let offset = offset - part.placed.bytes.start();
             return LoadError::Malformed {
-                object: part.object.clone(),
-                reason,
+                object: objects[part.object].name.clone(),
+                reason: format!("{}+{offset:#x}: {reason}", part.name),
             };
         }
     }
@@ -102,14 +158,27 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// The bytes, to write.
+    /// The bytes, to write. Holds a foreign manager to its contract.
     pub(super) fn bytes_mut<'m>(
         &self,
         manager: &'m mut dyn ReservingMemoryManager,
     ) -> Result<&'m mut [u8], Error> {
-        let section = manager.section_mut(self.id)?;
-        Ok(&mut section[self.bytes.start()..self.bytes.end()])
+        let bytes = manager.section_mut(self.id)?;
+        let own = bytes.get_mut(self.bytes.start()..self.bytes.end());
+        own.ok_or_else(|| {
+            let reason = format!("the memory manager gave {} too few bytes", self.id);
+            Error::Other(reason.into())
+        })
     }
+}
+
+/// A section of the program, for those who come after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed<'data> {
+    pub(super) object: usize,
+    pub(super) name: &'data str,
+    pub(super) kind: SectionKind,
+    pub(super) placed: Placed,
 }
 
 /// What the linker makes for one reservation.
@@ -129,108 +198,97 @@ impl Tables {
 
 /// Where everything is.
 #[derive(Debug)]
-pub(super) struct Map {
-    /// By object and section index; `None` for what is not loaded.
-    pub(super) sections: Vec<Vec<Option<Placed>>>,
-    pub(super) commons: HashMap<GlobalId, Placed>,
+pub(super) struct Map<'data> {
+    /// By number, counted object by object; `None` for what is not loaded.
+    sections: Vec<Option<Placed>>,
+    commons: HashMap<SymbolId, Address>,
     /// By plan.
     pub(super) tables: Vec<Tables>,
-    /// The same for those who come after: object by object, in the order of allocation.
-    pub(super) listing: Vec<ProgramSection>,
+    /// Object by object, in the order of allocation.
+    pub(super) listing: Vec<Listed<'data>>,
 }
 
-impl Map {
+impl<'data> Map<'data> {
     pub(super) fn new(objects: &[Object<'_>]) -> Self {
-        let sections = objects
-            .iter()
-            .map(|object| vec![None; object.sections.len()])
-            .collect();
+        let sections = objects.iter().map(|object| object.sections.len()).sum();
         Self {
-            sections,
+            sections: vec![None; sections],
             commons: HashMap::new(),
             tables: Vec::new(),
-            listing: Vec::new(),
+            listing: Vec::with_capacity(sections),
         }
+    }
+
+    /// Where section `index` of an object is.
+    pub(super) fn section(&self, object: &Object<'_>, index: usize) -> Option<Placed> {
+        self.sections[object.first_section + index]
+    }
+
+    /// Where the memory of a common symbol is.
+    pub(super) fn common(&self, symbol: SymbolId) -> Address {
+        self.commons[&symbol]
     }
 
     /// Reserves what the plan needs, and allocates all of it.
     pub(super) fn allocate(
         &mut self,
         plan: &Plan,
+        items: &[Item<'data>],
         objects: &[Object<'_>],
-        symbols: &Symbols<'_>,
         attempt: &mut Attempt<'_>,
     ) -> Result<(), LoadError> {
-        let requests = plan.requests(objects, symbols)?;
-        let list: Vec<SectionRequest<'_>> = requests.iter().map(|(_, request)| *request).collect();
-        let owner = |item| &objects[owner(plan, symbols, item)].name;
+        let requests: Vec<SectionRequest<'_>> = items.iter().map(|item| item.request).collect();
         let reserved = attempt
             .manager
-            .reserve_allocation_space(&AllocationSpace::Sections(&list));
-        let reservation = reserved.map_err(|source| {
-            let demand = |request: &SectionRequest<'_>| request.size().max(request.align().bytes());
-            match requests.iter().max_by_key(|(_, request)| demand(request)) {
-                Some((item, request)) => not_reserved(owner(*item), request, source),
-                None => source.into(),
-            }
+            .reserve_allocation_space(&AllocationSpace::Sections(&requests));
+        let reservation = reserved.map_err(|source| match most_demanding(items.iter()) {
+            Some(item) => not_reserved(&objects[item.object].name, &item.request, source),
+            None => source.into(),
         })?;
         attempt.reservations.push(reservation);
         let mut tables = Tables::default();
-        for (item, request) in requests {
-            let placed = attempt.allocate(&request)?;
-            let section = ProgramSection {
-                object: owner(item).clone(),
-                name: request.name().into(),
-                kind: request.kind(),
-                id: placed.id,
-                address: placed.address,
-                size: request.size(),
+        for item in items {
+            let placed = attempt.allocate(&item.request)?;
+            let listed = Listed {
+                object: item.object,
+                name: item.request.name(),
+                kind: item.request.kind(),
+                placed,
             };
-            match item {
-                Item::Section { object, section } => self.sections[object][section] = Some(placed),
-                Item::Common(global) => {
-                    self.commons.insert(global, placed);
+            match item.content {
+                Content::Section(index) => {
+                    let number = objects[item.object].first_section + index;
+                    self.sections[number] = Some(placed);
                 }
-                Item::Got => tables.got = Some(placed),
-                Item::Stubs => tables.stubs = Some(placed),
-                Item::EhFrame => {
+                Content::Common(symbol) => {
+                    self.commons.insert(symbol, placed.address);
+                }
+                Content::Got => tables.got = Some(placed),
+                Content::Stubs => tables.stubs = Some(placed),
+                Content::EhFrame => {
                     tables.eh_frame = Some(placed.id);
-                    for part in plan.eh_frame(objects)? {
-                        let address = placed.address.wrapping_add(part.offset as u64);
-                        let bytes =
-                            Span::sized(part.offset, part.size).expect("a part of the table");
-                        self.sections[part.object][part.section] = Some(Placed {
+                    for part in &plan.eh_frame {
+                        let bytes = Span::sized(part.offset, part.size);
+                        let placed = Placed {
                             id: placed.id,
-                            address,
-                            bytes,
-                        });
-                        let object = objects[part.object].name.clone();
-                        self.listing.push(ProgramSection {
-                            object,
-                            address,
-                            size: part.size,
-                            ..section.clone()
+                            address: placed.address.wrapping_add(part.offset as u64),
+                            bytes: bytes.expect("a part of the table"),
+                        };
+                        let number = objects[part.object].first_section + part.section;
+                        self.sections[number] = Some(placed);
+                        self.listing.push(Listed {
+                            object: part.object,
+                            placed,
+                            ..listed
                         });
                     }
                     continue;
                 }
             }
-            self.listing.push(section);
+            self.listing.push(listed);
         }
         self.tables.push(tables);
         Ok(())
-    }
-}
-
-/// The object that an item is part of or that first needs it; for what objects share, the first one of the plan.
-fn owner(plan: &Plan, symbols: &Symbols<'_>, item: Item) -> usize {
-    match item {
-        Item::Section { object, .. } => object,
-        Item::Common(global) => match symbols.get(global).definition {
-            Definition::Common { object, .. } => object,
-            _ => plan.objects[0],
-        },
-        Item::Got | Item::Stubs | Item::EhFrame => plan.objects[0],
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod execute;
 mod library;
 mod link;
+mod location;
 mod machine;
 mod memory;
 mod object;
@@ -50,10 +51,15 @@ pub enum Placement {
 pub struct Loader<'data> {
     machine: Machine,
     placement: Placement,
+    max_bytes: usize,
     objects: Vec<Object<'data>>,
 }
 
 impl<'data> Loader<'data> {
+    /// What a link may reserve unless it is decided otherwise, in bytes: 1 GiB. A few bytes of a file can ask for any size, in
+    /// zeros or in sections that share their contents.
+    const MAX_BYTES: usize = 1 << 30;
+
     /// A loader for objects that run on this machine.
     ///
     /// # Errors
@@ -72,6 +78,7 @@ impl<'data> Loader<'data> {
         Self {
             machine,
             placement: Placement::default(),
+            max_bytes: Self::MAX_BYTES,
             objects: Vec::new(),
         }
     }
@@ -82,6 +89,13 @@ impl<'data> Loader<'data> {
         self
     }
 
+    /// Decides how much a link may reserve, in bytes: the sum of what its sections, GOTs and stubs take up, each rounded up to its
+    /// alignment. 1 GiB if nobody decides.
+    pub fn with_max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
     /// Reads an object file. `name` is for messages.
     ///
     /// # Errors
@@ -89,7 +103,8 @@ impl<'data> Loader<'data> {
     /// [`LoadError::Malformed`], [`LoadError::WrongMachine`], [`LoadError::NotRelocatable`]. The objects that were loaded
     /// before stay.
     pub fn load(&mut self, name: &str, bytes: &'data [u8]) -> Result<(), LoadError> {
-        self.objects.push(Object::parse(name, bytes, self.machine)?);
+        let object = Object::parse(name, bytes, self.machine, &self.objects)?;
+        self.objects.push(object);
         Ok(())
     }
 
@@ -101,6 +116,7 @@ impl<'data> Loader<'data> {
     /// # Errors
     ///
     /// A [`LoadError`] that names the object, the symbol and the relocation. What was reserved is given back.
+    /// [`LoadError::TooLarge`] comes before anything is.
     pub fn link(
         self,
         manager: &mut dyn ReservingMemoryManager,

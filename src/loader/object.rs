@@ -1,15 +1,17 @@
 //! An ELF relocatable object, read as untrusted bytes: sections to load, symbols, relocations.
 //!
-//! Law: what comes out of here is consistent. Section and symbol indices were checked, contents are as long as they say.
+//! Law: what comes out of here is consistent. Section and symbol indices were checked, contents are as long as they say. What it
+//! takes up is in proportion to the file: contents, names and relocations stay where they are.
 
 use object::elf::{self, FileHeader64, Rela64, SectionHeader64, Sym64};
 use object::read::SymbolIndex;
 use object::read::elf::{FileHeader, Rela as _, SectionHeader, SectionTable, Sym, SymbolTable};
-use object::{Endianness, LittleEndian};
+use object::{Endianness, LittleEndian, U32};
 
 use super::error::LoadError;
 use super::machine::Machine;
 use crate::kind::SectionKind;
+use crate::layout::SectionRequest;
 use crate::num::Align;
 
 const LE: LittleEndian = LittleEndian;
@@ -21,8 +23,11 @@ pub(super) struct Object<'data> {
     pub(super) name: String,
     /// By section index; `None` for what is not loaded.
     pub(super) sections: Vec<Option<Section<'data>>>,
-    /// By symbol index.
+    /// By symbol index. Never empty.
     pub(super) symbols: Vec<Symbol<'data>>,
+    /// The numbers of section 0 and symbol 0 among those of all objects of the program, counted object by object.
+    pub(super) first_section: usize,
+    pub(super) first_symbol: usize,
     /// Sections of which a program keeps one copy.
     pub(super) groups: Vec<Group<'data>>,
 }
@@ -99,19 +104,28 @@ pub(super) enum Place {
         align: Align,
     },
     Section {
-        index: usize,
+        index: u32,
         offset: u64,
     },
     /// In a section that is not loaded.
     Unloaded,
-    /// Of a kind that this loader does not have, named.
-    Unsupported(&'static str),
+    /// Of each thread's own.
+    ThreadLocal,
+    /// Where a function says that is still to be called.
+    Indirect,
 }
 
 #[derive(Debug)]
 pub(super) struct Group<'data> {
     pub(super) signature: &'data [u8],
-    pub(super) sections: Vec<usize>,
+    sections: &'data [U32<LittleEndian>],
+}
+
+impl Group<'_> {
+    /// Indices of its sections.
+    pub(super) fn sections(&self) -> impl Iterator<Item = usize> {
+        self.sections.iter().map(|index| index.get(LE) as usize)
+    }
 }
 
 impl<'data> Section<'data> {
@@ -124,6 +138,11 @@ impl<'data> Section<'data> {
         })
     }
 
+    /// What to ask a memory manager for.
+    pub(super) fn request(&self) -> SectionRequest<'data> {
+        SectionRequest::new(self.name, self.kind, self.size, self.align)
+    }
+
     /// Whether it is a table of unwind information.
     pub(super) fn is_eh_frame(&self) -> bool {
         self.name == ".eh_frame"
@@ -131,13 +150,29 @@ impl<'data> Section<'data> {
 }
 
 impl<'data> Object<'data> {
-    /// Reads `bytes` as an object for `machine`.
+    /// Reads `bytes` as an object for `machine`, which comes after others of the same program.
     pub(super) fn parse(
         name: &str,
         bytes: &'data [u8],
         machine: Machine,
+        others: &[Self],
     ) -> Result<Self, LoadError> {
-        Reader { name, bytes }.read(machine)
+        let reader = Reader { name, bytes };
+        let mut object = reader.read(machine)?;
+        if let Some(last) = others.last() {
+            object.first_section = last.first_section + last.sections.len();
+            object.first_symbol = last.first_symbol + last.symbols.len();
+        }
+        match u32::try_from(object.first_symbol + object.symbols.len()) {
+            Ok(_) => Ok(object),
+            Err(_) => Err(reader.malformed("with it there are too many symbols to number them")),
+        }
+    }
+
+    /// The global symbols.
+    pub(super) fn globals(&self) -> impl Iterator<Item = &Symbol<'data>> {
+        let is_global = |symbol: &&Symbol<'_>| symbol.binding != Binding::Local;
+        self.symbols.iter().filter(is_global)
     }
 }
 
@@ -193,8 +228,15 @@ impl<'data> Reader<'_, 'data> {
             sections.push(self.section(&table, section)?);
         }
         let mut groups = Vec::new();
+        let mut members = 0;
         for section in table.iter() {
-            groups.extend(self.group(&table, &symbols, section)?);
+            if let Some(group) = self.group(&table, &symbols, section)? {
+                members += group.sections.len();
+                groups.push(group);
+            }
+            if members > table.len() {
+                return Err(self.malformed("a section is in more than one group"));
+            }
             self.attach_relocations(&table, &symbols, section, &mut sections)?;
         }
         let symbols = symbols
@@ -209,6 +251,8 @@ impl<'data> Reader<'_, 'data> {
             name: self.name.into(),
             sections,
             symbols,
+            first_section: 0,
+            first_symbol: 0,
             groups,
         })
     }
@@ -276,14 +320,14 @@ impl<'data> Reader<'_, 'data> {
                 name = self.checked(table.section_name(LE, section))?;
             }
         }
-        let sections: Vec<usize> = members.iter().map(|index| index.get(LE) as usize).collect();
-        if sections.iter().any(|&index| index >= table.len()) {
+        let group = Group {
+            signature: name,
+            sections: members,
+        };
+        if group.sections().any(|index| index >= table.len()) {
             return Err(self.malformed("a section group has a member that does not exist"));
         }
-        Ok(Some(Group {
-            signature: name,
-            sections,
-        }))
+        Ok(Some(group))
     }
 
     fn attach_relocations(
@@ -330,14 +374,15 @@ impl<'data> Reader<'_, 'data> {
         symbols: &[Symbol<'data>],
     ) -> Result<(), LoadError> {
         for section in sections.iter().flatten() {
-            for relocation in section.relocations() {
-                if relocation.symbol >= symbols.len() {
-                    let Relocation { offset, symbol, .. } = relocation;
-                    let name = &section.name;
-                    return Err(self.malformed(format!(
-                        "{name}+{offset:#x} refers to symbol {symbol}, which is missing"
-                    )));
-                }
+            let mut relocations = section.relocations();
+            if let Some(relocation) =
+                relocations.find(|relocation| relocation.symbol >= symbols.len())
+            {
+                let Relocation { offset, symbol, .. } = relocation;
+                let name = &section.name;
+                return Err(self.malformed(format!(
+                    "{name}+{offset:#x} refers to symbol {symbol}, which is missing"
+                )));
             }
         }
         Ok(())
@@ -380,7 +425,7 @@ impl<'data> Reader<'_, 'data> {
                 }
                 if section.is_some() {
                     Place::Section {
-                        index,
+                        index: index as u32, // As the file has it.
                         offset: value,
                     }
                 } else {
@@ -390,10 +435,8 @@ impl<'data> Reader<'_, 'data> {
         };
         let place = match (symbol.st_type(), place) {
             (elf::STT_TLS, Place::Undefined) => Place::Undefined, // What refers to it says so.
-            (elf::STT_TLS, _) => Place::Unsupported("thread-local storage"),
-            (elf::STT_GNU_IFUNC, Place::Section { .. }) => {
-                Place::Unsupported("an indirect function")
-            }
+            (elf::STT_TLS, _) => Place::ThreadLocal,
+            (elf::STT_GNU_IFUNC, Place::Section { .. }) => Place::Indirect,
             (_, place) => place,
         };
         Ok(Symbol {

@@ -2,14 +2,15 @@
 //!
 //! All of it is known before anything has an address, so that the memory manager can be asked for all of it at once.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::ops::Range;
+
+use hashbrown::HashMap;
 
 use super::error::{LoadError, Place};
 use super::machine::{Machine, STUB_SIZE};
 use super::object::{Object, Place as SymbolPlace, Relocation, Section};
-use super::relocation::Operand;
-use super::symbols::{Definition, GlobalId, Symbols, text};
+use super::relocation::{Operand, Row};
+use super::symbols::{Definition, SymbolId, Symbols, text};
 use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::layout::SectionRequest;
@@ -18,58 +19,83 @@ use crate::num::Align;
 /// Of a GOT slot, in bytes.
 pub(super) const SLOT_SIZE: usize = size_of::<u64>();
 
-/// What a relocation refers to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Target {
-    Global(GlobalId),
-    Local { object: usize, symbol: usize },
-}
+/// A symbol and what is added to it.
+pub(super) type Sum = (SymbolId, i64);
 
-/// A target and what is added to it.
-pub(super) type Sum = (Target, i64);
-
-/// Things that are needed once each, in the order in which they were first asked for.
+/// Sums that are needed once each, in the order in which they were first asked for.
 #[derive(Debug)]
-pub(super) struct Once<T> {
-    order: Vec<T>,
-    index: HashMap<T, usize>,
+pub(super) struct Once {
+    order: Vec<Sum>,
+    /// The number of the first symbol that [`plain`](Self::plain) has.
+    first: usize,
+    /// By symbol, where in `order` it is without an addend, counted from 1; 0 if it is not.
+    plain: Vec<usize>,
+    /// The same of all others.
+    others: HashMap<Sum, usize>,
 }
 
-impl<T: Copy + Eq + Hash> Once<T> {
-    fn need(&mut self, item: T) {
-        self.index.entry(item).or_insert_with(|| {
-            self.order.push(item);
-            self.order.len() - 1
-        });
+impl Once {
+    /// `first`: the number of the first symbol of the objects that ask.
+    fn new(first: usize) -> Self {
+        Self {
+            order: Vec::new(),
+            first,
+            plain: Vec::new(),
+            others: HashMap::new(),
+        }
     }
 
-    /// Where the item is, counted from 0, if it was asked for.
-    pub(super) fn position(&self, item: T) -> Option<usize> {
-        self.index.get(&item).copied()
+    fn need(&mut self, sum: Sum) {
+        if self.position(sum).is_some() {
+            return;
+        }
+        self.order.push(sum);
+        let count = self.order.len();
+        match self.index(sum) {
+            Some(at) => {
+                self.plain.resize(self.plain.len().max(at + 1), 0);
+                self.plain[at] = count;
+            }
+            None => {
+                self.others.insert(sum, count);
+            }
+        }
     }
 
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = T> + '_ {
+    /// Where the sum is, counted from 0, if it was asked for.
+    pub(super) fn position(&self, sum: Sum) -> Option<usize> {
+        let count = match self.index(sum) {
+            Some(at) => self.plain.get(at),
+            None => self.others.get(&sum),
+        };
+        count?.checked_sub(1)
+    }
+
+    /// Where it belongs in [`plain`](Self::plain), if it does.
+    fn index(&self, (symbol, addend): Sum) -> Option<usize> {
+        let at = symbol.number().checked_sub(self.first)?;
+        (addend == 0).then_some(at)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Sum> + '_ {
         self.order.iter().copied()
     }
 }
 
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self {
-            order: Vec::new(),
-            index: HashMap::new(),
-        }
-    }
+/// A section to ask the memory manager for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item<'data> {
+    /// The object that it is part of or that first needs it; for what objects share, the first one of the plan.
+    pub(super) object: usize,
+    pub(super) content: Content,
+    pub(super) request: SectionRequest<'data>,
 }
 
-/// A section to ask the memory manager for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Item {
-    Section {
-        object: usize,
-        section: usize,
-    },
-    Common(GlobalId),
+pub(super) enum Content {
+    /// By index.
+    Section(usize),
+    Common(SymbolId),
     Got,
     Stubs,
     /// The unwind tables of all objects, one behind the other.
@@ -88,206 +114,205 @@ pub(super) struct TablePart {
 }
 
 /// The contents of one reservation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plan {
-    /// The objects in it, ascending.
-    pub(super) objects: Vec<usize>,
+    /// The objects in it.
+    pub(super) objects: Range<usize>,
+    /// The kinds of relocations that occur, by number; `None` for what asks for nothing.
+    rows: Vec<Option<&'static Row>>,
     /// What each GOT slot holds.
-    pub(super) slots: Once<Sum>,
+    pub(super) slots: Once,
     /// Where each stub goes.
-    pub(super) stubs: Once<Sum>,
+    pub(super) stubs: Once,
     /// Whether something refers to the GOT itself.
     got_is_named: bool,
-    /// The global symbols that something refers to.
-    pub(super) referenced: HashSet<GlobalId>,
+    /// The unwind tables of the objects, one directly behind the other, so that one terminator ends them all.
+    ///
+    /// From version 13 on libgcc keeps one range of code for each table that is registered, and the ranges must not overlap.
+    /// The code of objects in one block is mixed, so their tables are made one.
+    pub(super) eh_frame: Vec<TablePart>,
 }
 
 impl Plan {
-    /// Reads the relocations of the objects numbered `members`.
+    /// Reads the relocations of some of the objects, and notes whom they need.
     pub(super) fn new(
-        members: Vec<usize>,
+        members: Range<usize>,
         objects: &[Object<'_>],
-        symbols: &Symbols<'_>,
+        symbols: &mut Symbols,
         machine: Machine,
     ) -> Result<Self, LoadError> {
+        let first = objects[members.start].first_symbol;
         let mut plan = Self {
+            eh_frame: eh_frame(members.clone(), objects)?,
             objects: members,
-            ..Self::default()
+            rows: Vec::new(),
+            slots: Once::new(first),
+            stubs: Once::new(first),
+            got_is_named: false,
         };
-        for number in plan.objects.clone() {
-            let object = &objects[number];
+        for object in &objects[plan.objects.clone()] {
             for section in object.sections.iter().flatten() {
-                for relocation in section
-                    .relocations()
-                    .filter(|relocation| !machine.is_none(relocation.number))
-                {
-                    let target = match symbols.global(number, relocation.symbol) {
-                        Some(id) => Target::Global(id),
-                        None => Target::Local {
-                            object: number,
-                            symbol: relocation.symbol,
-                        },
-                    };
-                    let row = machine.relocation(relocation.number);
+                for relocation in section.relocations() {
+                    let row = plan.learn(relocation.number, machine);
                     let row = row.ok_or_else(|| unknown(object, section, relocation, machine))?;
-                    let stub = machine.through_stub(row.operand, section.kind, relocation.addend);
-                    if let Some((beyond, _)) =
-                        stub.filter(|_| !plan.is_near(target, objects, symbols))
-                    {
-                        plan.stubs.need((target, beyond));
+                    let Some(row) = row else {
+                        continue;
+                    };
+                    if row.operand == Operand::Got {
+                        plan.got_is_named = true;
+                        continue; // The symbol is the GOT's own, `_GLOBAL_OFFSET_TABLE_`: nobody has to define it.
                     }
-                    plan.note(row.operand, target, relocation.addend, symbols);
+                    let id = symbols.id(object, relocation.symbol);
+                    let definition = symbols.need(id).definition;
+                    plan.note(row.operand, id, relocation.addend, definition);
+                    let is_branch = matches!(row.operand, Operand::Branch | Operand::Plt);
+                    if is_branch && !plan.is_near(definition, objects) {
+                        let stub =
+                            machine.through_stub(row.operand, section.kind, relocation.addend);
+                        if let Some((beyond, _)) = stub {
+                            plan.stubs.need((id, beyond));
+                        }
+                    }
                 }
             }
         }
         Ok(plan)
     }
 
-    fn note(&mut self, operand: Operand, target: Target, addend: i64, symbols: &Symbols<'_>) {
-        if operand == Operand::Got {
-            self.got_is_named = true;
-            return; // The symbol is the GOT's own, `_GLOBAL_OFFSET_TABLE_`: nobody has to define it.
+    /// What relocation `number` computes and writes; `None` in it if it asks for nothing, in its place if nobody knows.
+    fn learn(&mut self, number: u32, machine: Machine) -> Option<Option<&'static Row>> {
+        let known = self.row(number);
+        if known.is_some() || machine.is_none(number) {
+            return Some(known);
         }
-        if let Target::Global(id) = target {
-            self.referenced.insert(id);
-            self.got_is_named |= symbols.get(id).definition == Definition::Got;
-        }
+        let row = machine.relocation(number)?;
+        let at = number as usize;
+        self.rows.resize(self.rows.len().max(at + 1), None);
+        self.rows[at] = Some(row);
+        Some(Some(row))
+    }
+
+    /// What a relocation of these objects computes and writes; `None` if it asks for nothing.
+    pub(super) fn row(&self, number: u32) -> Option<&'static Row> {
+        self.rows.get(number as usize).copied().flatten()
+    }
+
+    fn note(&mut self, operand: Operand, symbol: SymbolId, addend: i64, definition: Definition) {
+        self.got_is_named |= definition == Definition::Got;
         match operand {
-            Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Got | Operand::Size => {}
-            Operand::SymbolFromGot => self.got_is_named = true,
+            Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Size => {}
+            Operand::SymbolFromGot | Operand::Got => self.got_is_named = true,
             Operand::SlotPlusAddend | Operand::SlotOrSymbol | Operand::SlotFromGot => {
-                self.slots.need((target, 0));
+                self.slots.need((symbol, 0));
             }
-            Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((target, addend)),
+            Operand::SlotOfSum | Operand::SlotOfSumFromGot => self.slots.need((symbol, addend)),
         }
     }
 
-    /// Whether a branch from here reaches the target whatever happens. One to an absolute address may not.
-    fn is_near(&self, target: Target, objects: &[Object<'_>], symbols: &Symbols<'_>) -> bool {
-        let (object, symbol) = match target {
-            Target::Local { object, symbol } => (object, symbol),
-            Target::Global(id) => match symbols.get(id).definition {
-                Definition::Object { object, symbol, .. } => (object, symbol),
-                definition => return self.contains(definition),
-            },
+    /// Whether a branch from here reaches what is so defined whatever happens. One to an absolute address may not.
+    fn is_near(&self, definition: Definition, objects: &[Object<'_>]) -> bool {
+        let is_absolute = match definition {
+            Definition::Object { object, symbol, .. } => {
+                matches!(
+                    objects[object].symbols[symbol].place,
+                    SymbolPlace::Absolute(_)
+                )
+            }
+            _ => false,
         };
-        let is_absolute = matches!(
-            objects[object].symbols[symbol].place,
-            SymbolPlace::Absolute(_)
-        );
-        !is_absolute && self.objects.binary_search(&object).is_ok()
+        !is_absolute && self.contains(definition)
     }
 
     /// Whether a symbol so defined is part of this reservation.
     pub(super) fn contains(&self, definition: Definition) -> bool {
         match definition {
             Definition::Object { object, .. } | Definition::Common { object, .. } => {
-                self.objects.binary_search(&object).is_ok()
+                self.objects.contains(&object)
             }
             Definition::Got => true,
             Definition::None | Definition::Outside(_) | Definition::Absent => false,
         }
     }
 
-    /// The unwind tables of the objects, one directly behind the other, so that one terminator ends them all.
-    ///
-    /// From version 13 on libgcc keeps one range of code for each table that is registered, and the ranges must not overlap.
-    /// The code of objects in one block is mixed, so their tables are made one.
-    pub(super) fn eh_frame(&self, objects: &[Object<'_>]) -> Result<Vec<TablePart>, LoadError> {
-        let mut parts = Vec::new();
-        let mut offset = 0;
-        for &object in &self.objects {
-            for (index, section) in objects[object].sections.iter().enumerate() {
-                let Some(section) = section.as_ref().filter(|section| section.is_eh_frame()) else {
-                    continue;
-                };
-                let size = table_size(section.contents);
-                if section.size != section.contents.len() || size % 4 != 0 {
-                    let reason = format!("{} is not made of whole records", section.name);
-                    let object = objects[object].name.clone();
-                    return Err(LoadError::Malformed { object, reason });
-                }
-                parts.push(TablePart {
-                    object,
-                    section: index,
-                    offset,
-                    size,
-                });
-                offset += size; // Files are in memory: their sum is a number.
-            }
-        }
-        Ok(parts)
-    }
-
-    /// Everything to ask the memory manager for.
-    pub(super) fn requests<'data>(
+    /// Everything to ask the memory manager for, but for common symbols.
+    pub(super) fn items<'data>(
         &self,
         objects: &[Object<'data>],
-        symbols: &Symbols<'_>,
-    ) -> Result<Vec<(Item, SectionRequest<'data>)>, LoadError> {
-        let mut requests = Vec::new();
-        for &object in &self.objects {
-            for (index, section) in objects[object].sections.iter().enumerate() {
-                let Some(section) = section.as_ref().filter(|section| !section.is_eh_frame())
-                else {
-                    continue;
-                };
-                let request =
-                    SectionRequest::new(section.name, section.kind, section.size, section.align);
-                requests.push((
-                    Item::Section {
+    ) -> Result<Vec<Item<'data>>, LoadError> {
+        let members = || self.objects.clone().zip(&objects[self.objects.clone()]);
+        let sections = members().map(|(_, member)| member.sections.len());
+        let mut items = Vec::with_capacity(sections.sum::<usize>() + 3);
+        for (object, member) in members() {
+            for (index, section) in member.sections.iter().enumerate() {
+                if let Some(section) = section.as_ref().filter(|section| !section.is_eh_frame()) {
+                    items.push(Item {
                         object,
-                        section: index,
-                    },
-                    request,
-                ));
+                        content: Content::Section(index),
+                        request: section.request(),
+                    });
+                }
             }
         }
-        if let Some(last) = self.eh_frame(objects)?.last() {
-            let (kind, size) = (SectionKind::ReadOnlyData, last.offset + last.size);
-            let request = SectionRequest::new(".eh_frame", kind, size, Align::of::<u64>());
-            requests.push((Item::EhFrame, request.with_eh_frame_terminator()));
-        }
-        for (id, global) in symbols
-            .iter()
-            .filter(|(_, global)| self.contains(global.definition))
-        {
-            if let Definition::Common { size, align, .. } = global.definition {
-                let request =
-                    SectionRequest::new("COMMON", SectionKind::ReadWriteData, size, align);
-                requests.push((Item::Common(id), request));
-            }
-        }
+        let mut add = |content, request| {
+            items.push(Item {
+                object: self.objects.start,
+                content,
+                request,
+            });
+        };
         let table = |name, kind, count: usize, size: usize| {
             let align = Align::of::<u64>();
-            let overflow = || Error::SizeOverflow {
+            let size = count.checked_mul(size).ok_or_else(|| Error::SizeOverflow {
                 section: String::from(name),
                 size: usize::MAX,
                 align,
-            };
-            Ok::<_, Error>(SectionRequest::new(
-                name,
-                kind,
-                count.checked_mul(size).ok_or_else(overflow)?,
-                align,
-            ))
+            })?;
+            Ok::<_, Error>(SectionRequest::new(name, kind, size, align))
         };
+        if let Some(last) = self.eh_frame.last() {
+            let size = last.offset + last.size;
+            let request = table(".eh_frame", SectionKind::ReadOnlyData, size, 1)?;
+            add(Content::EhFrame, request.with_eh_frame_terminator());
+        }
         let slots = self.slots.iter().len();
         if slots > 0 || self.got_is_named {
-            requests.push((
-                Item::Got,
-                table(".got", SectionKind::ReadOnlyData, slots, SLOT_SIZE)?,
-            ));
+            let request = table(".got", SectionKind::ReadOnlyData, slots, SLOT_SIZE)?;
+            add(Content::Got, request);
         }
         let stubs = self.stubs.iter().len();
         if stubs > 0 {
-            requests.push((
-                Item::Stubs,
-                table(".stubs", SectionKind::Code, stubs, STUB_SIZE)?,
-            ));
+            let request = table(".stubs", SectionKind::Code, stubs, STUB_SIZE)?;
+            add(Content::Stubs, request);
         }
-        Ok(requests)
+        Ok(items)
     }
+}
+
+fn eh_frame(members: Range<usize>, objects: &[Object<'_>]) -> Result<Vec<TablePart>, LoadError> {
+    let mut parts = Vec::new();
+    let mut offset = 0;
+    for object in members {
+        let sections = objects[object].sections.iter().enumerate();
+        for (index, section) in sections {
+            let Some(section) = section.as_ref().filter(|section| section.is_eh_frame()) else {
+                continue;
+            };
+            let size = table_size(section.contents);
+            if section.size != section.contents.len() || size % 4 != 0 {
+                let reason = format!("{} is not made of whole records", section.name);
+                let object = objects[object].name.clone();
+                return Err(LoadError::Malformed { object, reason });
+            }
+            parts.push(TablePart {
+                object,
+                section: index,
+                offset,
+                size,
+            });
+            offset += size; // Files are in memory: their sum is a number.
+        }
+    }
+    Ok(parts)
 }
 
 /// The bytes of an unwind table in front of its terminator; all, if it has none.

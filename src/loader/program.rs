@@ -1,8 +1,14 @@
 //! A linked program: its memory, and where everything in it is.
+//!
+//! There may be very many of them, so that the names are one piece of memory, in which everything else has its number.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::machine::Machine;
+use super::memory::Listed;
+use super::object::Object;
 use crate::id::SectionId;
 use crate::image::Image;
 use crate::kind::SectionKind;
@@ -15,32 +21,69 @@ use crate::num::Address;
 #[derive(Debug)]
 pub struct Program {
     pub(super) image: Image,
-    /// With what they are defined in; `None` for absolute ones.
-    pub(super) symbols: HashMap<String, (Address, Option<SectionKind>)>,
     pub(super) machine: Machine,
-    pub(super) sections: Vec<ProgramSection>,
+    /// Of the objects, then of `sections`, then of `symbols`.
+    names: Names,
+    objects: usize,
+    sections: Box<[Section]>,
+    symbols: Box<[Symbol]>,
+    /// Numbers of `symbols`.
+    by_name: HashTable<u32>,
+    hashes: DefaultHashBuilder,
+}
+
+#[derive(Debug)]
+struct Section {
+    object: usize,
+    kind: SectionKind,
+    id: SectionId,
+    address: Address,
+    size: usize,
+}
+
+/// A global symbol that an object defines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Symbol {
+    pub(super) address: Address,
+    /// Of what it is defined in; `None` for an absolute one.
+    pub(super) kind: Option<SectionKind>,
+}
+
+/// Texts, one behind the other.
+#[derive(Debug, Default)]
+struct Names {
+    text: Box<str>,
+    /// By number, where each ends in `text`.
+    ends: Box<[usize]>,
+}
+
+impl Names {
+    fn get(&self, number: usize) -> &str {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[number]]
+    }
 }
 
 /// Where a section of an object is, or something that the linker made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ProgramSection {
-    pub(super) object: String,
-    pub(super) name: String,
-    pub(super) kind: SectionKind,
-    pub(super) id: SectionId,
-    pub(super) address: Address,
-    pub(super) size: usize,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProgramSection<'program> {
+    object: &'program str,
+    name: &'program str,
+    kind: SectionKind,
+    id: SectionId,
+    address: Address,
+    size: usize,
 }
 
-impl ProgramSection {
+impl<'program> ProgramSection<'program> {
     /// The object that it is part of; for what objects share, the first one of them.
-    pub fn object(&self) -> &str {
-        &self.object
+    pub fn object(&self) -> &'program str {
+        self.object
     }
 
     /// As the object calls it; `.got`, `.stubs` and `COMMON` for what the linker made.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> &'program str {
+        self.name
     }
 
     /// What it holds.
@@ -65,21 +108,85 @@ impl ProgramSection {
 }
 
 impl Program {
+    /// A program of these sections and these symbols.
+    pub(super) fn new<'data>(
+        image: Image,
+        machine: Machine,
+        objects: &[Object<'data>],
+        listing: &[Listed<'data>],
+        symbols: &[(&'data [u8], Symbol)],
+    ) -> Self {
+        let names = objects.iter().map(|object| object.name.as_bytes());
+        let names = names.chain(listing.iter().map(|section| section.name.as_bytes()));
+        let names = || names.clone().chain(symbols.iter().map(|&(name, _)| name));
+        let mut text = String::with_capacity(names().map(<[u8]>::len).sum());
+        let ends = names().map(|name| {
+            text.push_str(&String::from_utf8_lossy(name));
+            text.len()
+        });
+        let ends = ends.collect();
+        let sections = listing.iter().map(|section| Section {
+            object: section.object,
+            kind: section.kind,
+            id: section.placed.id,
+            address: section.placed.address,
+            size: section.placed.bytes.size(),
+        });
+        let hashes = DefaultHashBuilder::default();
+        let mut by_name = HashTable::with_capacity(symbols.len());
+        for (number, (name, _)) in (0..).zip(symbols) {
+            // The table is large enough, so that nothing is hashed again.
+            by_name.insert_unique(hashes.hash_one(name), number, |_| 0);
+        }
+        Self {
+            image,
+            machine,
+            names: Names {
+                text: text.into(),
+                ends,
+            },
+            objects: objects.len(),
+            sections: sections.collect(),
+            symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
+            by_name,
+            hashes,
+        }
+    }
+
+    pub(super) fn symbol(&self, name: &str) -> Option<Symbol> {
+        let hash = self.hashes.hash_one(name.as_bytes());
+        let number = self
+            .by_name
+            .find(hash, |&number| self.symbol_name(number as usize) == name);
+        number.map(|&number| self.symbols[number as usize])
+    }
+
+    fn symbol_name(&self, number: usize) -> &str {
+        self.names.get(self.objects + self.sections.len() + number)
+    }
+
     /// The address of a global symbol that an object defines.
     pub fn address(&self, symbol: &str) -> Option<Address> {
-        self.symbols.get(symbol).map(|&(address, _)| address)
+        self.symbol(symbol).map(|symbol| symbol.address)
     }
 
     /// All global symbols that the objects define, in no particular order.
     pub fn symbols(&self) -> impl Iterator<Item = (&str, Address)> {
-        self.symbols
-            .iter()
-            .map(|(name, &(address, _))| (name.as_str(), address))
+        let numbered = self.symbols.iter().enumerate();
+        numbered.map(|(number, symbol)| (self.symbol_name(number), symbol.address))
     }
 
     /// All sections, object by object.
-    pub fn sections(&self) -> impl Iterator<Item = &ProgramSection> {
-        self.sections.iter()
+    pub fn sections(&self) -> impl Iterator<Item = ProgramSection<'_>> {
+        let numbered = self.sections.iter().enumerate();
+        numbered.map(|(number, section)| ProgramSection {
+            object: self.names.get(section.object),
+            name: self.names.get(self.objects + number),
+            kind: section.kind,
+            id: section.id,
+            address: section.address,
+            size: section.size,
+        })
     }
 
     /// The memory.

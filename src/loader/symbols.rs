@@ -1,34 +1,50 @@
 //! The program's global symbols: who defines which, which definition counts, and which copy of a section group is kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::error::{LoadError, UndefinedSymbol};
-use super::object::{Binding, Object, Place, Scope};
+use super::object::{self, Binding, Object, Place, Scope};
 use super::resolver::Resolver;
 use crate::num::{Address, Align};
 
 /// What both ABIs call the GOT; a linker's to define.
 const GOT: &[u8] = b"_GLOBAL_OFFSET_TABLE_";
 
-/// A global symbol, as index into [`Symbols::globals`].
+/// A symbol, by number: counted object by object. Of global symbols of one name, the first one's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(super) struct GlobalId(usize);
+pub(super) struct SymbolId(u32);
 
-/// All global symbols of the objects of one program.
-#[derive(Debug)]
-pub(super) struct Symbols<'data> {
-    globals: Vec<Global<'data>>,
-    /// By object and symbol index; `None` for local symbols.
-    of_objects: Vec<Vec<Option<GlobalId>>>,
+impl SymbolId {
+    /// Symbol `index` of an object, whoever stands for it.
+    pub(super) fn of(object: &Object<'_>, index: usize) -> Self {
+        Self((object.first_symbol + index) as u32) // No object is read whose symbols have larger numbers.
+    }
+
+    pub(super) fn number(self) -> usize {
+        self.0 as usize
+    }
 }
 
-/// A name that all objects share.
+/// All symbols of the objects of one program.
 #[derive(Debug)]
-pub(super) struct Global<'data> {
-    pub(super) name: &'data [u8],
+pub(super) struct Symbols {
+    /// By number. Only those count that stand for themselves.
+    all: Vec<Symbol>,
+}
+
+#[derive(Debug)]
+pub(super) struct Symbol {
+    /// Itself, or the first global symbol of the same name.
+    stands_for: SymbolId,
+    /// The object that it is a symbol of.
+    object: usize,
     pub(super) definition: Definition,
-    /// The first object that names it.
-    first: usize,
+    is_global: bool,
+    /// Whether something refers to it.
+    is_needed: bool,
     /// Whether every object that needs it can do without it.
     weak: bool,
     /// Whether some object says that the program itself defines it.
@@ -65,7 +81,7 @@ pub(super) fn discard_duplicate_groups(objects: &mut [Object<'_>]) {
     for object in objects {
         for group in &object.groups {
             if !kept.insert(group.signature) {
-                for &section in &group.sections {
+                for section in group.sections() {
                     object.sections[section] = None;
                 }
             }
@@ -73,40 +89,43 @@ pub(super) fn discard_duplicate_groups(objects: &mut [Object<'_>]) {
     }
 }
 
-impl<'data> Symbols<'data> {
+impl Symbols {
     /// Collects the symbols of all objects.
-    pub(super) fn collect(objects: &[Object<'data>]) -> Result<Self, LoadError> {
-        let mut by_name: HashMap<&'data [u8], GlobalId> = HashMap::new();
-        let mut globals: Vec<Global<'data>> = Vec::new();
-        let mut of_objects = Vec::with_capacity(objects.len());
+    pub(super) fn collect(objects: &[Object<'_>]) -> Result<Self, LoadError> {
+        let symbols = objects.iter().map(|object| object.symbols.len()).sum();
+        let globals = objects.iter().map(|object| object.globals().count()).sum();
+        let mut all: Vec<Symbol> = Vec::with_capacity(symbols);
+        let mut by_name: HashTable<SymbolId> = HashTable::with_capacity(globals);
+        let hashes = DefaultHashBuilder::default();
         for (number, object) in objects.iter().enumerate() {
-            let mut of_object = Vec::with_capacity(object.symbols.len());
             for (index, symbol) in object.symbols.iter().enumerate() {
+                let own = SymbolId::of(object, index);
+                all.push(Symbol::new(own, number, symbol));
+                let own_definition = Definition::Object {
+                    object: number,
+                    symbol: index,
+                    weak: symbol.binding == Binding::Weak,
+                };
                 if symbol.binding == Binding::Local {
-                    of_object.push(None);
+                    all[own.number()].definition = own_definition;
                     continue;
                 }
-                let id = *by_name.entry(symbol.name).or_insert_with(|| {
-                    let definition = Definition::None;
-                    globals.push(Global {
-                        name: symbol.name,
-                        definition,
-                        first: number,
-                        weak: true,
-                        hidden: false,
-                    });
-                    GlobalId(globals.len() - 1)
-                });
-                of_object.push(Some(id));
-                let global = &mut globals[id.0];
+                let hash = |name: &[u8]| hashes.hash_one(name);
+                let entry = by_name.entry(
+                    hash(symbol.name),
+                    |&id| name(objects, &all, id) == symbol.name,
+                    |&id| hash(name(objects, &all, id)),
+                );
+                let id = *entry.or_insert(own).get();
+                all[own.number()].stands_for = id;
+                let global = &mut all[id.number()];
                 global.hidden |= symbol.scope == Scope::Program;
-                let weak = symbol.binding == Binding::Weak;
                 let candidate = match symbol.place {
                     Place::Undefined => {
-                        global.weak &= weak;
+                        global.weak &= symbol.binding == Binding::Weak;
                         continue;
                     }
-                    Place::Section { index, .. } if object.sections[index].is_none() => {
+                    Place::Section { index, .. } if object.sections[index as usize].is_none() => {
                         global.weak = false; // Discarded: the copy that was kept has to define it.
                         continue;
                     }
@@ -115,11 +134,7 @@ impl<'data> Symbols<'data> {
                         size,
                         align,
                     },
-                    _ => Definition::Object {
-                        object: number,
-                        symbol: index,
-                        weak,
-                    },
+                    _ => own_definition,
                 };
                 global.definition = stronger(global.definition, candidate).ok_or_else(|| {
                     let first = match global.definition {
@@ -133,34 +148,47 @@ impl<'data> Symbols<'data> {
                     }
                 })?;
             }
-            of_objects.push(of_object);
         }
-        if let Some(&GlobalId(got)) = by_name.get(GOT) {
-            let definition = &mut globals[got].definition;
+        let got = by_name.find(hashes.hash_one(GOT), |&id| name(objects, &all, id) == GOT);
+        if let Some(got) = got {
+            let definition = &mut all[got.number()].definition;
             if *definition == Definition::None {
                 *definition = Definition::Got;
             }
         }
-        Ok(Self {
-            globals,
-            of_objects,
-        })
+        Ok(Self { all })
     }
 
-    /// The global symbol that an object's symbol stands for; `None` for a local one.
-    pub(super) fn global(&self, object: usize, symbol: usize) -> Option<GlobalId> {
-        self.of_objects[object][symbol]
+    /// The symbol that stands for symbol `index` of an object.
+    pub(super) fn id(&self, object: &Object<'_>, index: usize) -> SymbolId {
+        self.all[SymbolId::of(object, index).number()].stands_for
     }
 
-    pub(super) fn get(&self, id: GlobalId) -> &Global<'data> {
-        &self.globals[id.0]
+    pub(super) fn get(&self, id: SymbolId) -> &Symbol {
+        &self.all[id.number()]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (GlobalId, &Global<'data>)> {
-        self.globals
-            .iter()
-            .enumerate()
-            .map(|(index, global)| (GlobalId(index), global))
+    /// Something refers to it: somebody has to define it.
+    pub(super) fn need(&mut self, id: SymbolId) -> &Symbol {
+        let symbol = &mut self.all[id.number()];
+        symbol.is_needed = true;
+        symbol
+    }
+
+    /// Who stands for each symbol, by number.
+    pub(super) fn representatives(&self) -> impl ExactSizeIterator<Item = SymbolId> {
+        self.all.iter().map(|symbol| symbol.stands_for)
+    }
+
+    /// All global symbols, each once.
+    pub(super) fn globals(&self) -> impl Iterator<Item = (SymbolId, &Symbol)> {
+        let numbered = (0..).map(SymbolId).zip(&self.all);
+        numbered.filter(|(id, symbol)| symbol.is_global && symbol.stands_for == *id)
+    }
+
+    /// The name of a symbol.
+    pub(super) fn name<'data>(&self, objects: &[Object<'data>], id: SymbolId) -> &'data [u8] {
+        name(objects, &self.all, id)
     }
 
     /// Looks up what no object defines, of the symbols that something refers to.
@@ -170,31 +198,30 @@ impl<'data> Symbols<'data> {
     /// [`LoadError::UndefinedSymbols`], with all that are missing.
     pub(super) fn resolve(
         &mut self,
-        referenced: &HashSet<GlobalId>,
         objects: &[Object<'_>],
         resolver: &dyn Resolver,
     ) -> Result<(), LoadError> {
         let mut missing = Vec::new();
-        for (index, global) in self.globals.iter_mut().enumerate() {
-            if global.definition != Definition::None || !referenced.contains(&GlobalId(index)) {
+        for number in 0..self.all.len() {
+            let symbol = &self.all[number];
+            if !symbol.is_needed || symbol.definition != Definition::None {
                 continue;
             }
-            let name = std::str::from_utf8(global.name)
-                .ok()
-                .filter(|_| !global.hidden);
-            global.definition = match name.and_then(|name| resolver.resolve(name)) {
+            let name = name(objects, &self.all, symbol.stands_for);
+            let asked = std::str::from_utf8(name).ok().filter(|_| !symbol.hidden);
+            let definition = match asked.and_then(|name| resolver.resolve(name)) {
                 Some(address) => Definition::Outside(address),
-                None if global.weak => Definition::Absent,
+                None if symbol.weak => Definition::Absent,
                 None => {
-                    let object = objects[global.first].name.clone();
                     missing.push(UndefinedSymbol {
-                        symbol: text(global.name),
-                        object,
-                        hidden: global.hidden,
+                        symbol: text(name),
+                        object: objects[symbol.object].name.clone(),
+                        hidden: symbol.hidden,
                     });
                     continue;
                 }
             };
+            self.all[number].definition = definition;
         }
         if missing.is_empty() {
             Ok(())
@@ -202,6 +229,26 @@ impl<'data> Symbols<'data> {
             Err(LoadError::UndefinedSymbols(missing))
         }
     }
+}
+
+impl Symbol {
+    /// One that nobody has defined yet.
+    fn new(own: SymbolId, object: usize, symbol: &object::Symbol<'_>) -> Self {
+        Self {
+            stands_for: own,
+            object,
+            definition: Definition::None,
+            is_global: symbol.binding != Binding::Local,
+            is_needed: false,
+            weak: true,
+            hidden: false,
+        }
+    }
+}
+
+fn name<'data>(objects: &[Object<'data>], all: &[Symbol], id: SymbolId) -> &'data [u8] {
+    let object = &objects[all[id.number()].object];
+    object.symbols[id.number() - object.first_symbol].name
 }
 
 /// The definition that counts of two, as linkers agree: a strong one over a common one over a weak one, the first of two

@@ -1,0 +1,85 @@
+//! Where symbols are, once everything has its place.
+
+use super::error::{LoadError, Place as Position};
+use super::memory::Map;
+use super::object::{Object, Place};
+use super::symbols::{Definition, SymbolId, Symbols};
+use crate::num::Address;
+
+/// Where a symbol is, or why that cannot be said.
+pub(super) type Location = Result<Address, Unplaced>;
+
+/// Why a symbol has no address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unplaced {
+    /// It is the GOT of whoever refers to it.
+    Got,
+    /// Nobody defines it, and nobody has to. Its address is zero.
+    Absent,
+    /// Its section belongs to a group of which another copy was kept.
+    Discarded,
+    Unloaded,
+    ThreadLocal,
+    Indirect,
+    /// No object says how large it is.
+    Unsized,
+    /// The object does not say where it is.
+    Nowhere,
+}
+
+impl Unplaced {
+    /// The error that it is for a relocation.
+    pub(super) fn at(self, place: Position, symbol: String) -> LoadError {
+        let what = match self {
+            Self::Discarded => return LoadError::Discarded { place, symbol },
+            Self::Unloaded => "a reference to a section that is not loaded",
+            Self::ThreadLocal => "thread-local storage",
+            Self::Indirect => "an indirect function",
+            Self::Unsized => "the size of a symbol that no object defines",
+            Self::Got | Self::Absent | Self::Nowhere => "a local symbol without a place",
+        };
+        LoadError::Unsupported {
+            place,
+            symbol,
+            what: what.into(),
+        }
+    }
+}
+
+/// Where all symbols are, by number.
+pub(super) fn locations(objects: &[Object<'_>], symbols: &Symbols, map: &Map<'_>) -> Vec<Location> {
+    let mut locations: Vec<Location> = Vec::with_capacity(symbols.representatives().len());
+    for id in symbols.representatives() {
+        let location = match locations.get(id.number()) {
+            Some(&location) => location, // A symbol stands only for those that come after it.
+            None => location(id, objects, symbols, map),
+        };
+        locations.push(location);
+    }
+    locations
+}
+
+fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map<'_>) -> Location {
+    match symbols.get(id).definition {
+        Definition::Object { object, symbol, .. } => {
+            let object = &objects[object];
+            match object.symbols[symbol].place {
+                Place::Absolute(value) => Ok(Address::new(value)),
+                Place::Section { index, offset } => {
+                    let section = map.section(object, index as usize);
+                    let section = section.ok_or(Unplaced::Discarded)?;
+                    Ok(section.address.wrapping_add(offset))
+                }
+                Place::Unloaded => Err(Unplaced::Unloaded),
+                Place::ThreadLocal => Err(Unplaced::ThreadLocal),
+                Place::Indirect => Err(Unplaced::Indirect),
+                Place::Common { .. } | Place::Undefined => Err(Unplaced::Nowhere),
+            }
+        }
+        Definition::Common { .. } => Ok(map.common(id)),
+        Definition::Got => Err(Unplaced::Got),
+        Definition::Outside(address) => Ok(address),
+        Definition::Absent => Err(Unplaced::Absent),
+        Definition::None => Err(Unplaced::Nowhere), // Nobody refers to it.
+    }
+}
