@@ -239,12 +239,14 @@ impl<'data> Reader<'_, 'data> {
             }
             self.attach_relocations(&table, &symbols, section, &mut sections)?;
         }
-        let symbols = symbols
-            .enumerate()
-            .map(|(index, symbol)| self.symbol(&symbols, index, symbol, &sections));
-        let mut symbols = symbols.collect::<Result<Vec<_>, LoadError>>()?;
+        // Relocations that need no symbol name number 0, with or without a table.
+        let table = symbols;
+        let mut symbols = Vec::with_capacity(table.len().max(1));
+        for (index, symbol) in table.enumerate() {
+            symbols.push(self.symbol(&table, index, symbol, &sections)?);
+        }
         if symbols.is_empty() {
-            symbols.push(Symbol::NONE); // Relocations that need no symbol name number 0, with or without a table.
+            symbols.push(Symbol::NONE);
         }
         self.check_relocations(&sections, &symbols)?;
         Ok(Object {

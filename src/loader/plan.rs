@@ -26,20 +26,20 @@ pub(super) type Sum = (SymbolId, i64);
 #[derive(Debug)]
 pub(super) struct Once {
     order: Vec<Sum>,
-    /// The number of the first symbol that [`plain`](Self::plain) has.
-    first: usize,
-    /// By symbol, where in `order` it is without an addend, counted from 1; 0 if it is not.
+    /// The symbols of the objects that ask, by number.
+    symbols: Range<usize>,
+    /// For each of these, where in `order` it is without an addend, counted from 1; 0 if it is not. Empty until one is needed.
     plain: Vec<usize>,
     /// The same of all others.
     others: HashMap<Sum, usize>,
 }
 
 impl Once {
-    /// `first`: the number of the first symbol of the objects that ask.
-    fn new(first: usize) -> Self {
+    /// `symbols`: the numbers of those of the objects that ask.
+    fn new(symbols: Range<usize>) -> Self {
         Self {
             order: Vec::new(),
-            first,
+            symbols,
             plain: Vec::new(),
             others: HashMap::new(),
         }
@@ -53,7 +53,9 @@ impl Once {
         let count = self.order.len();
         match self.index(sum) {
             Some(at) => {
-                self.plain.resize(self.plain.len().max(at + 1), 0);
+                if self.plain.is_empty() {
+                    self.plain = vec![0; self.symbols.len()];
+                }
                 self.plain[at] = count;
             }
             None => {
@@ -73,8 +75,8 @@ impl Once {
 
     /// Where it belongs in [`plain`](Self::plain), if it does.
     fn index(&self, (symbol, addend): Sum) -> Option<usize> {
-        let at = symbol.number().checked_sub(self.first)?;
-        (addend == 0).then_some(at)
+        let is_plain = addend == 0 && self.symbols.contains(&symbol.number());
+        is_plain.then(|| symbol.number() - self.symbols.start)
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Sum> + '_ {
@@ -141,13 +143,14 @@ impl Plan {
         symbols: &mut Symbols,
         machine: Machine,
     ) -> Result<Self, LoadError> {
-        let first = objects[members.start].first_symbol;
+        let (first, last) = (&objects[members.start], &objects[members.end - 1]);
+        let of_members = first.first_symbol..last.first_symbol + last.symbols.len();
         let mut plan = Self {
             eh_frame: eh_frame(members.clone(), objects)?,
             objects: members,
             rows: Vec::new(),
-            slots: Once::new(first),
-            stubs: Once::new(first),
+            slots: Once::new(of_members.clone()),
+            stubs: Once::new(of_members),
             got_is_named: false,
         };
         for object in &objects[plan.objects.clone()] {
@@ -187,7 +190,8 @@ impl Plan {
         }
         let row = machine.relocation(number)?;
         let at = number as usize;
-        self.rows.resize(self.rows.len().max(at + 1), None);
+        let more = self.rows.len().max((at + 1).next_multiple_of(64)); // Not one after the other.
+        self.rows.resize(more, None);
         self.rows[at] = Some(row);
         Some(Some(row))
     }

@@ -52,12 +52,29 @@ pub(super) struct Symbol {
 /// Texts, one behind the other.
 #[derive(Debug, Default)]
 struct Names {
-    text: Box<str>,
+    text: String,
     /// By number, where each ends in `text`.
-    ends: Box<[usize]>,
+    ends: Vec<usize>,
 }
 
 impl Names {
+    /// With room for all of these.
+    fn new(objects: &[Object<'_>], listing: &[Listed<'_>], symbols: &[(&[u8], Symbol)]) -> Self {
+        let objects = objects.iter().map(|object| object.name.len());
+        let sections = listing.iter().map(|section| section.name.len());
+        let symbols = symbols.iter().map(|(name, _)| name.len());
+        let count = objects.len() + sections.len() + symbols.len();
+        Self {
+            text: String::with_capacity(objects.chain(sections).chain(symbols).sum()),
+            ends: Vec::with_capacity(count),
+        }
+    }
+
+    fn push(&mut self, name: &str) {
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+    }
+
     fn get(&self, number: usize) -> &str {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[number]]
@@ -116,15 +133,19 @@ impl Program {
         listing: &[Listed<'data>],
         symbols: &[(&'data [u8], Symbol)],
     ) -> Self {
-        let names = objects.iter().map(|object| object.name.as_bytes());
-        let names = names.chain(listing.iter().map(|section| section.name.as_bytes()));
-        let names = || names.clone().chain(symbols.iter().map(|&(name, _)| name));
-        let mut text = String::with_capacity(names().map(<[u8]>::len).sum());
-        let ends = names().map(|name| {
-            text.push_str(&String::from_utf8_lossy(name));
-            text.len()
-        });
-        let ends = ends.collect();
+        let mut names = Names::new(objects, listing, symbols);
+        for object in objects {
+            names.push(&object.name);
+        }
+        for section in listing {
+            names.push(section.name);
+        }
+        for (name, _) in symbols {
+            match str::from_utf8(name) {
+                Ok(name) => names.push(name),
+                Err(_) => names.push(&String::from_utf8_lossy(name)),
+            }
+        }
         let sections = listing.iter().map(|section| Section {
             object: section.object,
             kind: section.kind,
@@ -141,10 +162,7 @@ impl Program {
         Self {
             image,
             machine,
-            names: Names {
-                text: text.into(),
-                ends,
-            },
+            names,
             objects: objects.len(),
             sections: sections.collect(),
             symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
