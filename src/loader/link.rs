@@ -4,18 +4,18 @@
 
 use super::error::{LoadError, Place as Position};
 use super::execute::TrueEhFrames;
+use super::item::{Content, Item};
 use super::location::{Location, Unplaced, locations};
 use super::machine::{Machine, STUB_SIZE};
-use super::memory::{Attempt, Map, Tables, check_names, check_size};
-use super::object::{Object, Place, Relocation, Section};
-use super::plan::{Content, Item, Plan, SLOT_SIZE, Sum, place};
-use super::program::{Program, Symbol};
+use super::memory::{Attempt, Map, check_names};
+use super::object::{Object, Place, Relocation};
+use super::plan::{Plan, SLOT_SIZE, Sum};
+use super::program::{Program, Section, Symbol};
 use super::relocation::{Operand, Row};
 use super::resolver::Resolver;
 use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups, text};
 use super::{Loader, Placement};
 use crate::kind::SectionKind;
-use crate::layout::SectionRequest;
 use crate::manager::ReservingMemoryManager;
 use crate::num::Span;
 use crate::reach::{RangeError, Value};
@@ -46,42 +46,31 @@ pub(super) fn link(
         let members = start..start + together;
         Plan::new(members, &objects, &mut symbols, machine)
     });
-    let plans = plans.collect::<Result<Vec<Plan>, LoadError>>()?;
+    let mut plans = plans.collect::<Result<Vec<Plan<'_>>, LoadError>>()?;
     symbols.resolve(&objects, resolver)?;
-
-    let items = plans.iter().map(|plan| plan.items(&objects));
-    let mut items = items.collect::<Result<Vec<Vec<Item<'_>>>, LoadError>>()?;
     for common in symbols.globals().filter_map(common) {
-        items[common.object / together].push(common);
+        plans[common.object / together].items.push(common);
     }
-    check_size(&items, &objects, max_bytes)?;
+
     let mut attempt = Attempt::new(manager);
-    let mut map = Map::new(&objects);
-    for (plan, items) in plans.iter().zip(&items) {
-        map.allocate(plan, items, &objects, &mut attempt)?;
-    }
+    let map = Map::allocate(&mut plans, &objects, &mut attempt, max_bytes)?;
     let linker = Linker {
         machine,
         objects: &objects,
         symbols: &symbols,
-        map: &map,
+        plans: &plans,
         locations: locations(&objects, &symbols, &map),
     };
-    for (plan, tables) in plans.iter().zip(&map.tables) {
-        linker.fill(plan, tables, attempt.manager)?;
-        if let (Some(promise), Some(table)) = (eh_frames, tables.eh_frame) {
+    for plan in &plans {
+        linker.fill(plan, attempt.manager)?;
+        if let (Some(promise), Some(table)) = (eh_frames, plan.unwind_table) {
             promise.register(attempt.manager, table)?;
         }
     }
-    let image = attempt.finalize(&objects, &map)?;
+    let image = attempt.finalize(&objects, &plans)?;
+    let sections = linker.program_sections();
     let symbols = linker.program_symbols();
-    Ok(Program::new(
-        image,
-        machine,
-        &objects,
-        &map.listing,
-        &symbols,
-    ))
+    Ok(Program::new(image, machine, &objects, sections, &symbols))
 }
 
 /// The memory for a symbol, if it is a common one.
@@ -95,9 +84,13 @@ fn common<'data>((id, symbol): (SymbolId, &super::symbols::Symbol)) -> Option<It
         return None;
     };
     Some(Item {
-        object,
         content: Content::Common(id),
-        request: SectionRequest::new("COMMON", SectionKind::ReadWriteData, size, align),
+        object,
+        name: "COMMON",
+        kind: SectionKind::ReadWriteData,
+        size,
+        align,
+        place: None,
     })
 }
 
@@ -117,65 +110,68 @@ struct Linker<'l, 'data> {
     machine: Machine,
     objects: &'l [Object<'data>],
     symbols: &'l Symbols,
-    map: &'l Map<'data>,
+    plans: &'l [Plan<'data>],
     /// By symbol number.
     locations: Vec<Location>,
 }
 
 impl<'data> Linker<'_, 'data> {
-    /// Writes contents, GOT and stubs, and applies all relocations.
+    /// Writes contents, GOT and stubs of a plan, and applies all relocations.
     fn fill(
         &self,
-        plan: &Plan,
-        tables: &Tables,
+        plan: &Plan<'data>,
         manager: &mut dyn ReservingMemoryManager,
     ) -> Result<(), LoadError> {
-        if let Some(got) = tables.got {
-            let bytes = got.bytes_mut(manager)?;
-            for (slot, sum) in bytes.chunks_exact_mut(SLOT_SIZE).zip(plan.slots.iter()) {
-                slot.copy_from_slice(&self.sum(plan, tables, sum, ".got")?.to_le_bytes());
-            }
+        for item in &plan.items {
+            let site = Site {
+                plan,
+                object: &self.objects[item.object],
+                item,
+                address: item.place().address.get(),
+            };
+            self.fill_item(&site, item.bytes_mut(manager)?)?;
         }
-        if let Some(stubs) = tables.stubs {
-            let bytes = stubs.bytes_mut(manager)?;
-            for (stub, sum) in bytes.chunks_exact_mut(STUB_SIZE).zip(plan.stubs.iter()) {
-                stub.copy_from_slice(&self.machine.stub(self.sum(plan, tables, sum, ".stubs")?));
-            }
-        }
-        for object in &self.objects[plan.objects.clone()] {
-            let locations = &self.locations[object.first_symbol..];
-            for (index, section) in object.sections.iter().enumerate() {
-                let (Some(section), Some(placed)) = (section, self.map.section(object, index))
-                else {
-                    continue;
-                };
-                let bytes = placed.bytes_mut(manager)?;
+        Ok(())
+    }
+
+    fn fill_item(&self, site: &Site<'_, 'data>, bytes: &mut [u8]) -> Result<(), LoadError> {
+        match site.item.content {
+            Content::Section(index) | Content::Unwind(index) => {
+                let section = site.object.sections[index].as_ref();
+                let section = section.expect("what is not loaded has no room");
                 // The rest is zero as it comes, and stays untouched: a large .bss costs no memory until it is used.
                 let contents = &section.contents[..bytes.len().min(section.contents.len())];
                 bytes[..contents.len()].copy_from_slice(contents);
-                let site = Site {
-                    plan,
-                    tables,
-                    object,
-                    section,
-                    locations,
-                    address: placed.address.get(),
-                };
+                let locations = &self.locations[site.object.first_symbol..];
                 for relocation in section.relocations() {
-                    if let Some(row) = plan.row(relocation.number) {
-                        self.relocate(&site, row, relocation, bytes)?;
+                    if let Some(row) = site.plan.row(relocation.number) {
+                        self.relocate(site, row, relocation, locations, bytes)?;
                     }
                 }
             }
+            Content::Got => {
+                let slots = bytes.chunks_exact_mut(SLOT_SIZE);
+                for (slot, sum) in slots.zip(site.plan.slots.iter()) {
+                    slot.copy_from_slice(&self.sum(site, sum)?.to_le_bytes());
+                }
+            }
+            Content::Stubs => {
+                let stubs = bytes.chunks_exact_mut(STUB_SIZE);
+                for (stub, sum) in stubs.zip(site.plan.stubs.iter()) {
+                    stub.copy_from_slice(&self.machine.stub(self.sum(site, sum)?));
+                }
+            }
+            Content::Common(_) => {}
         }
         Ok(())
     }
 
     fn relocate(
         &self,
-        site: &Site<'_>,
+        site: &Site<'_, 'data>,
         row: &Row,
         relocation: Relocation,
+        locations: &[Location],
         bytes: &mut [u8],
     ) -> Result<(), LoadError> {
         let field = usize::try_from(relocation.offset)
@@ -186,18 +182,19 @@ impl<'data> Linker<'_, 'data> {
             object: site.object.name.clone(),
             reason: format!(
                 "a relocation at {}+{:#x} is outside of the section",
-                site.section.name, relocation.offset
+                site.item.name, relocation.offset
             ),
         })?;
-        if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, code) {
+        let location = locations[relocation.symbol];
+        if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, location, code) {
             return Ok(());
         }
         let start = code.len() - row.field.size();
         let field = &mut code[start..];
-        match self.value(site, row, relocation) {
+        match self.value(site, row, relocation, location) {
             Ok(value) => row.field.write(field, value),
             // The record of a function whose copy was not kept: unwinders pass over records that begin at zero.
-            Err(Misfit::Unplaced(Unplaced::Discarded)) if site.section.is_eh_frame() => {
+            Err(Misfit::Unplaced(Unplaced::Discarded)) if site.item.is_unwind() => {
                 row.field.write(field, 0);
             }
             Err(misfit) => return Err(self.refused(site, row, relocation, misfit)),
@@ -206,10 +203,16 @@ impl<'data> Linker<'_, 'data> {
     }
 
     /// Whether the instruction that `code` ends with could be changed into one that needs no GOT slot.
-    fn relax(&self, site: &Site<'_>, relocation: Relocation, code: &mut [u8]) -> bool {
+    fn relax(
+        &self,
+        site: &Site<'_, 'data>,
+        relocation: Relocation,
+        location: Location,
+        code: &mut [u8],
+    ) -> bool {
         // With another addend the field is not the end of an instruction, or it is not the slot that is read.
-        let is_whole = site.section.kind == SectionKind::Code && relocation.addend == -4;
-        let symbol = match site.locations[relocation.symbol] {
+        let is_whole = site.item.kind == SectionKind::Code && relocation.addend == -4;
+        let symbol = match location {
             Ok(address) if is_whole => address.get(),
             _ => return false,
         };
@@ -218,18 +221,24 @@ impl<'data> Linker<'_, 'data> {
     }
 
     /// What a relocation comes to, if its range holds it.
-    fn value(&self, site: &Site<'_>, row: &Row, relocation: Relocation) -> Result<i64, Misfit> {
+    fn value(
+        &self,
+        site: &Site<'_, 'data>,
+        row: &Row,
+        relocation: Relocation,
+        location: Location,
+    ) -> Result<i64, Misfit> {
         let Relocation { symbol, addend, .. } = relocation;
         let place = site.address.wrapping_add(relocation.offset);
         let plus = |base: u64| base.wrapping_add_signed(addend);
-        let got = || site.tables.got().get();
+        let got = || site.got();
         let slot = |addend| {
             let id = self.symbols.id(site.object, symbol);
             let position = site.plan.slots.position((id, addend));
             let position = position.expect("the plan made a slot");
             got().wrapping_add((position * SLOT_SIZE) as u64)
         };
-        let symbol_at = || match site.locations[symbol] {
+        let symbol_at = || match location {
             Ok(address) => Ok(address.get()),
             Err(Unplaced::Got) => Ok(got()),
             Err(Unplaced::Absent) if is_from_place(row) => {
@@ -257,45 +266,35 @@ impl<'data> Linker<'_, 'data> {
     }
 
     /// What a branch refers to that goes through a stub, if the plan made one for it.
-    fn stub(&self, site: &Site<'_>, row: &Row, relocation: Relocation) -> Option<u64> {
-        let kind = site.section.kind;
+    fn stub(&self, site: &Site<'_, 'data>, row: &Row, relocation: Relocation) -> Option<u64> {
+        let kind = site.item.kind;
         let through = self
             .machine
             .through_stub(row.operand, kind, relocation.addend);
         let (beyond, distance) = through?;
         let id = self.symbols.id(site.object, relocation.symbol);
         let position = site.plan.stubs.position((id, beyond))?;
-        let stubs = site.tables.stubs?.address;
+        let stubs = site.plan.stubs_start?;
         let stub = stubs.wrapping_add((position * STUB_SIZE) as u64);
         Some(stub.get().wrapping_add_signed(distance))
     }
 
     /// What stands in a table for a symbol and its addend.
-    fn sum(
-        &self,
-        plan: &Plan,
-        tables: &Tables,
-        (symbol, addend): Sum,
-        table: &str,
-    ) -> Result<u64, LoadError> {
+    fn sum(&self, site: &Site<'_, 'data>, (symbol, addend): Sum) -> Result<u64, LoadError> {
         let address = match self.locations[symbol.number()] {
             Ok(address) => address.get(),
-            Err(Unplaced::Got) => tables.got().get(),
+            Err(Unplaced::Got) => site.got(),
             Err(Unplaced::Absent) => 0,
             Err(reason) => {
-                let place = Position {
-                    object: self.objects[plan.objects.start].name.clone(),
-                    section: table.into(),
-                    offset: 0,
-                };
-                return Err(reason.at(place, text(self.symbols.name(self.objects, symbol))));
+                let name = text(self.symbols.name(self.objects, symbol));
+                return Err(reason.at(site.place(0), name));
             }
         };
         Ok(address.wrapping_add_signed(addend))
     }
 
     /// How large a symbol is, in bytes, by the object that defines it.
-    fn size(&self, site: &Site<'_>, symbol: usize) -> Result<u64, Misfit> {
+    fn size(&self, site: &Site<'_, 'data>, symbol: usize) -> Result<u64, Misfit> {
         let id = self.symbols.id(site.object, symbol);
         match self.symbols.get(id).definition {
             Definition::Object { object, symbol, .. } => {
@@ -312,12 +311,12 @@ impl<'data> Linker<'_, 'data> {
     #[cold]
     fn refused(
         &self,
-        site: &Site<'_>,
+        site: &Site<'_, 'data>,
         row: &Row,
         relocation: Relocation,
         misfit: Misfit,
     ) -> LoadError {
-        let place = place(site.object, site.section, relocation);
+        let place = site.place(relocation.offset);
         let symbol = text(site.object.symbols[relocation.symbol].name);
         let source = match misfit {
             Misfit::Unplaced(reason) => return reason.at(place, symbol),
@@ -345,6 +344,21 @@ impl<'data> Linker<'_, 'data> {
             source,
             advice,
         }
+    }
+
+    /// All sections, object by object.
+    fn program_sections(&self) -> impl Iterator<Item = (&'data str, Section)> + Clone {
+        let items = self.plans.iter().flat_map(|plan| &plan.items);
+        items.map(|item| {
+            let section = Section {
+                object: item.object,
+                kind: item.kind,
+                id: item.place().id,
+                address: item.place().address,
+                size: item.size,
+            };
+            (item.name, section)
+        })
     }
 
     /// The global symbols that the objects define.
@@ -378,15 +392,28 @@ fn is_from_place(row: &Row) -> bool {
         && row.operand != Operand::SymbolFromGot
 }
 
-/// The section that relocations are being applied to.
-struct Site<'s> {
-    plan: &'s Plan,
-    tables: &'s Tables,
-    object: &'s Object<'s>,
-    section: &'s Section<'s>,
-    /// By symbol index.
-    locations: &'s [Location],
+/// What is being written.
+struct Site<'s, 'data> {
+    plan: &'s Plan<'data>,
+    object: &'s Object<'data>,
+    item: &'s Item<'data>,
     address: u64,
+}
+
+impl Site<'_, '_> {
+    /// Where the GOT is that something refers to.
+    fn got(&self) -> u64 {
+        self.plan.got.expect("the plan made a GOT").get()
+    }
+
+    /// For messages.
+    fn place(&self, offset: u64) -> Position {
+        Position {
+            object: self.object.name.clone(),
+            section: self.item.name.into(),
+            offset,
+        }
+    }
 }
 
 /// Why a value cannot be written.

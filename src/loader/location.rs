@@ -47,7 +47,7 @@ impl Unplaced {
 }
 
 /// Where all symbols are, by number.
-pub(super) fn locations(objects: &[Object<'_>], symbols: &Symbols, map: &Map<'_>) -> Vec<Location> {
+pub(super) fn locations(objects: &[Object<'_>], symbols: &Symbols, map: &Map) -> Vec<Location> {
     let mut locations: Vec<Location> = Vec::with_capacity(symbols.representatives().len());
     for id in symbols.representatives() {
         let location = match locations.get(id.number()) {
@@ -59,7 +59,7 @@ pub(super) fn locations(objects: &[Object<'_>], symbols: &Symbols, map: &Map<'_>
     locations
 }
 
-fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map<'_>) -> Location {
+fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) -> Location {
     match symbols.get(id).definition {
         Definition::Object { object, symbol, .. } => {
             let object = &objects[object];
@@ -68,7 +68,7 @@ fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map<'
                 Place::Section { index, offset } => {
                     let section = map.section(object, index as usize);
                     let section = section.ok_or(Unplaced::Discarded)?;
-                    Ok(section.address.wrapping_add(offset))
+                    Ok(section.wrapping_add(offset))
                 }
                 Place::Unloaded => Err(Unplaced::Unloaded),
                 Place::ThreadLocal => Err(Unplaced::ThreadLocal),

@@ -3,11 +3,12 @@
 use hashbrown::HashMap;
 
 use super::error::LoadError;
+use super::item::{Content, Item, Place};
 use super::object::Object;
-use super::plan::{Content, Item, Plan};
+use super::plan::Plan;
 use super::symbols::SymbolId;
 use crate::error::Error;
-use crate::id::{ReservationId, SectionId};
+use crate::id::ReservationId;
 use crate::image::Image;
 use crate::kind::SectionKind;
 use crate::layout::{AllocationSpace, SectionRequest};
@@ -45,36 +46,30 @@ pub(super) fn check_names(objects: &[Object<'_>], limit: usize) -> Result<(), Lo
 /// # Errors
 ///
 /// [`LoadError::TooLarge`].
-pub(super) fn check_size(
-    items: &[Vec<Item<'_>>],
+fn check_size(
+    plans: &[Plan<'_>],
+    requests: &[Vec<SectionRequest<'_>>],
     objects: &[Object<'_>],
     limit: usize,
 ) -> Result<(), LoadError> {
-    let sizes = items.iter().flatten().map(|Item { request, .. }| {
+    let sizes = requests.iter().flatten().map(|request| {
         let size = request.footprint().ok();
-        size.and_then(|size| request.align().up(size))
-            .unwrap_or(usize::MAX)
+        let size = size.and_then(|size| request.align().up(size));
+        size.unwrap_or(usize::MAX)
     });
     let needed = sizes.fold(0, usize::saturating_add);
-    match most_demanding(items.iter().flatten()) {
-        Some(Item {
-            object, request, ..
-        }) if needed > limit => Err(LoadError::TooLarge {
-            object: objects[*object].name.clone(),
-            section: request.name().into(),
-            size: request.size(),
-            align: request.align(),
+    let items = plans.iter().flat_map(|plan| &plan.items);
+    match items.max_by_key(|item| item.demand()) {
+        Some(item) if needed > limit => Err(LoadError::TooLarge {
+            object: objects[item.object].name.clone(),
+            section: item.name.into(),
+            size: item.size,
+            align: item.align,
             needed,
             limit,
         }),
         _ => Ok(()),
     }
-}
-
-fn most_demanding<'i, 'data>(
-    items: impl Iterator<Item = &'i Item<'data>>,
-) -> Option<&'i Item<'data>> {
-    items.max_by_key(|item| item.request.size().max(item.request.align().bytes()))
 }
 
 /// Reservations that are given up unless they are finalized.
@@ -94,23 +89,23 @@ impl<'m> Attempt<'m> {
     pub(super) fn finalize(
         mut self,
         objects: &[Object<'_>],
-        map: &Map<'_>,
+        plans: &[Plan<'_>],
     ) -> Result<Image, LoadError> {
         let image = self
             .manager
             .finalize_memory()
-            .map_err(|error| with_object(error, objects, &map.listing))?;
+            .map_err(|error| with_object(error, objects, plans))?;
         self.reservations.clear();
         Ok(image)
     }
 
     /// Allocates what was announced.
-    fn allocate(&mut self, request: &SectionRequest<'_>) -> Result<Placed, LoadError> {
+    fn allocate(&mut self, request: &SectionRequest<'_>) -> Result<Place, Error> {
         let id = self.manager.allocate_section(request)?;
-        Ok(Placed {
+        Ok(Place {
             id,
+            offset: 0,
             address: self.manager.address(id)?,
-            bytes: Span::sized(0, request.size()).expect("a size is a span"),
         })
     }
 }
@@ -125,102 +120,122 @@ impl Drop for Attempt<'_> {
 }
 
 /// Why finalization failed: names the object where it is one's fault.
-fn with_object(error: Error, objects: &[Object<'_>], listing: &[Listed<'_>]) -> LoadError {
-    if let Error::InvalidEhFrame {
+fn with_object(error: Error, objects: &[Object<'_>], plans: &[Plan<'_>]) -> LoadError {
+    let Error::InvalidEhFrame {
         section,
         offset,
         reason,
     } = error
-    {
-        let parts = listing.iter().filter(|part| part.placed.id == section);
-        let part = parts
-            .filter(|part| part.placed.bytes.start() <= offset)
-            .max_by_key(|part| part.placed.bytes.start());
-        if let Some(part) = part {
-            let offset = offset - part.placed.bytes.start();
-            return LoadError::Malformed {
-                object: objects[part.object].name.clone(),
-                reason: format!("{}+{offset:#x}: {reason}", part.name),
-            };
-        }
+    else {
+        return error.into();
+    };
+    let parts = plans.iter().flat_map(|plan| &plan.items).filter(|item| {
+        let place = item.place();
+        place.id == section && place.offset <= offset
+    });
+    match parts.max_by_key(|part| part.place().offset) {
+        Some(part) => LoadError::Malformed {
+            object: objects[part.object].name.clone(),
+            reason: format!(
+                "{}+{:#x}: {reason}",
+                part.name,
+                offset - part.place().offset
+            ),
+        },
+        None => error.into(),
     }
-    error.into()
 }
 
-/// Bytes in memory: a section, or an object's part of a section that several share.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    pub(super) id: SectionId,
-    /// Of the first byte.
-    pub(super) address: Address,
-    /// In the section.
-    pub(super) bytes: Span,
-}
-
-impl Placed {
+impl Item<'_> {
     /// The bytes, to write. Holds a foreign manager to its contract.
     pub(super) fn bytes_mut<'m>(
         &self,
         manager: &'m mut dyn ReservingMemoryManager,
     ) -> Result<&'m mut [u8], Error> {
-        let bytes = manager.section_mut(self.id)?;
-        let own = bytes.get_mut(self.bytes.start()..self.bytes.end());
+        let Place { id, offset, .. } = self.place();
+        let bytes = manager.section_mut(id)?;
+        let own = Span::sized(offset, self.size);
+        let own = own.and_then(|own| bytes.get_mut(own.start()..own.end()));
         own.ok_or_else(|| {
-            let reason = format!("the memory manager gave {} too few bytes", self.id);
+            let reason = format!(
+                "the memory manager gave {} fewer bytes than it was asked for",
+                self.name
+            );
             Error::Other(reason.into())
         })
     }
 }
 
-/// A section of the program, for those who come after.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Listed<'data> {
-    pub(super) object: usize,
-    pub(super) name: &'data str,
-    pub(super) kind: SectionKind,
-    pub(super) placed: Placed,
-}
-
-/// What the linker makes for one reservation.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tables {
-    pub(super) got: Option<Placed>,
-    pub(super) stubs: Option<Placed>,
-    pub(super) eh_frame: Option<SectionId>,
-}
-
-impl Tables {
-    /// Where the GOT is that something refers to.
-    pub(super) fn got(&self) -> Address {
-        self.got.expect("the plan made a GOT").address
-    }
-}
-
-/// Where everything is.
+/// Where sections and common symbols are.
 #[derive(Debug)]
-pub(super) struct Map<'data> {
+pub(super) struct Map {
     /// By number, counted object by object; `None` for what is not loaded.
-    sections: Vec<Option<Placed>>,
+    sections: Vec<Option<Address>>,
     commons: HashMap<SymbolId, Address>,
-    /// By plan.
-    pub(super) tables: Vec<Tables>,
-    /// Object by object, in the order of allocation.
-    pub(super) listing: Vec<Listed<'data>>,
 }
 
-impl<'data> Map<'data> {
-    pub(super) fn new(objects: &[Object<'_>]) -> Self {
-        let sections = objects.iter().map(|object| object.sections.len()).sum();
-        Self {
-            sections: vec![None; sections],
+impl Map {
+    /// Reserves what the plans need, and allocates all of it.
+    pub(super) fn allocate(
+        plans: &mut [Plan<'_>],
+        objects: &[Object<'_>],
+        attempt: &mut Attempt<'_>,
+        limit: usize,
+    ) -> Result<Self, LoadError> {
+        let requests: Vec<_> = plans.iter().map(requests).collect();
+        check_size(plans, &requests, objects, limit)?;
+        let sections = objects.iter().map(|object| object.sections.len());
+        let mut map = Self {
+            sections: vec![None; sections.sum()],
             commons: HashMap::new(),
-            tables: Vec::new(),
-            listing: Vec::with_capacity(sections),
+        };
+        for (plan, requests) in plans.iter_mut().zip(&requests) {
+            let space = AllocationSpace::Sections(requests);
+            let reserved = attempt.manager.reserve_allocation_space(&space);
+            let reserved = reserved.map_err(|error| not_reserved(plan, objects, error))?;
+            attempt.reservations.push(reserved);
+            map.place(plan, requests, objects, attempt)?;
         }
+        Ok(map)
+    }
+
+    /// Allocates all that was announced for a plan.
+    fn place(
+        &mut self,
+        plan: &mut Plan<'_>,
+        requests: &[SectionRequest<'_>],
+        objects: &[Object<'_>],
+        attempt: &mut Attempt<'_>,
+    ) -> Result<(), LoadError> {
+        let mut requests = requests.iter();
+        let mut table = None;
+        for item in &mut plan.items {
+            let place = match table.filter(|_| item.is_unwind()) {
+                Some(rest) => rest,
+                None => attempt.allocate(requests.next().expect("one for each but the parts"))?,
+            };
+            if item.is_unwind() {
+                plan.unwind_table = Some(place.id);
+                table = Some(place.behind(item.size));
+            }
+            item.place = Some(place);
+            match item.content {
+                Content::Section(index) | Content::Unwind(index) => {
+                    let number = objects[item.object].first_section + index;
+                    self.sections[number] = Some(place.address);
+                }
+                Content::Common(symbol) => {
+                    self.commons.insert(symbol, place.address);
+                }
+                Content::Got => plan.got = Some(place.address),
+                Content::Stubs => plan.stubs_start = Some(place.address),
+            }
+        }
+        Ok(())
     }
 
     /// Where section `index` of an object is.
-    pub(super) fn section(&self, object: &Object<'_>, index: usize) -> Option<Placed> {
+    pub(super) fn section(&self, object: &Object<'_>, index: usize) -> Option<Address> {
         self.sections[object.first_section + index]
     }
 
@@ -228,76 +243,36 @@ impl<'data> Map<'data> {
     pub(super) fn common(&self, symbol: SymbolId) -> Address {
         self.commons[&symbol]
     }
-
-    /// Reserves what the plan needs, and allocates all of it.
-    pub(super) fn allocate(
-        &mut self,
-        plan: &Plan,
-        items: &[Item<'data>],
-        objects: &[Object<'_>],
-        attempt: &mut Attempt<'_>,
-    ) -> Result<(), LoadError> {
-        let requests: Vec<SectionRequest<'_>> = items.iter().map(|item| item.request).collect();
-        let reserved = attempt
-            .manager
-            .reserve_allocation_space(&AllocationSpace::Sections(&requests));
-        let reservation = reserved.map_err(|source| match most_demanding(items.iter()) {
-            Some(item) => not_reserved(&objects[item.object].name, &item.request, source),
-            None => source.into(),
-        })?;
-        attempt.reservations.push(reservation);
-        let mut tables = Tables::default();
-        for item in items {
-            let placed = attempt.allocate(&item.request)?;
-            let listed = Listed {
-                object: item.object,
-                name: item.request.name(),
-                kind: item.request.kind(),
-                placed,
-            };
-            match item.content {
-                Content::Section(index) => {
-                    let number = objects[item.object].first_section + index;
-                    self.sections[number] = Some(placed);
-                }
-                Content::Common(symbol) => {
-                    self.commons.insert(symbol, placed.address);
-                }
-                Content::Got => tables.got = Some(placed),
-                Content::Stubs => tables.stubs = Some(placed),
-                Content::EhFrame => {
-                    tables.eh_frame = Some(placed.id);
-                    for part in &plan.eh_frame {
-                        let bytes = Span::sized(part.offset, part.size);
-                        let placed = Placed {
-                            id: placed.id,
-                            address: placed.address.wrapping_add(part.offset as u64),
-                            bytes: bytes.expect("a part of the table"),
-                        };
-                        let number = objects[part.object].first_section + part.section;
-                        self.sections[number] = Some(placed);
-                        self.listing.push(Listed {
-                            object: part.object,
-                            placed,
-                            ..listed
-                        });
-                    }
-                    continue;
-                }
-            }
-            self.listing.push(listed);
-        }
-        self.tables.push(tables);
-        Ok(())
-    }
 }
 
-fn not_reserved(object: &str, request: &SectionRequest<'_>, source: Error) -> LoadError {
-    LoadError::NotReserved {
-        object: object.into(),
-        section: request.name().into(),
-        size: request.size(),
-        align: request.align(),
-        source: Box::new(source),
+/// What to announce for a plan: each item, but of the parts of the unwind table the table, in place of the first of them.
+fn requests<'data>(plan: &Plan<'data>) -> Vec<SectionRequest<'data>> {
+    let parts = || plan.items.iter().filter(|item| item.is_unwind());
+    let size = parts().map(|part| part.size).sum(); // Files are in memory: their sum is a number.
+    let kind = SectionKind::ReadOnlyData;
+    let table = SectionRequest::new(".eh_frame", kind, size, Align::of::<u64>());
+    let mut table = Some(table.with_eh_frame_terminator());
+    let mut requests = Vec::with_capacity(plan.items.len());
+    for item in &plan.items {
+        if item.is_unwind() {
+            requests.extend(table.take());
+        } else {
+            requests.push(item.request());
+        }
+    }
+    requests
+}
+
+/// The memory manager refused.
+fn not_reserved(plan: &Plan<'_>, objects: &[Object<'_>], source: Error) -> LoadError {
+    match plan.items.iter().max_by_key(|item| item.demand()) {
+        Some(item) => LoadError::NotReserved {
+            object: objects[item.object].name.clone(),
+            section: item.name.into(),
+            size: item.size,
+            align: item.align,
+            source: Box::new(source),
+        },
+        None => source.into(),
     }
 }

@@ -10,6 +10,7 @@
 mod aarch64;
 mod error;
 mod execute;
+mod item;
 mod library;
 mod link;
 mod location;

@@ -11,7 +11,6 @@ use object::{Endianness, LittleEndian, U32};
 use super::error::LoadError;
 use super::machine::Machine;
 use crate::kind::SectionKind;
-use crate::layout::SectionRequest;
 use crate::num::Align;
 
 const LE: LittleEndian = LittleEndian;
@@ -136,11 +135,6 @@ impl<'data> Section<'data> {
             symbol: rela.r_sym(LE, false) as usize,
             addend: rela.r_addend(LE),
         })
-    }
-
-    /// What to ask a memory manager for.
-    pub(super) fn request(&self) -> SectionRequest<'data> {
-        SectionRequest::new(self.name, self.kind, self.size, self.align)
     }
 
     /// Whether it is a table of unwind information.

@@ -7,14 +7,17 @@ use std::ops::Range;
 use hashbrown::HashMap;
 
 use super::error::{LoadError, Place};
+use super::item::{Content, Item};
 use super::machine::{Machine, STUB_SIZE};
 use super::object::{Object, Place as SymbolPlace, Relocation, Section};
 use super::relocation::{Operand, Row};
 use super::symbols::{Definition, SymbolId, Symbols, text};
-use crate::error::Error;
+use crate::id::SectionId;
 use crate::kind::SectionKind;
-use crate::layout::SectionRequest;
-use crate::num::Align;
+use crate::num::{Address, Align};
+
+/// The records of an unwind table are multiples of it, in bytes.
+const RECORD_SIZE: usize = size_of::<u32>();
 
 /// Of a GOT slot, in bytes.
 pub(super) const SLOT_SIZE: usize = size_of::<u64>();
@@ -84,40 +87,9 @@ impl Once {
     }
 }
 
-/// A section to ask the memory manager for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Item<'data> {
-    /// The object that it is part of or that first needs it; for what objects share, the first one of the plan.
-    pub(super) object: usize,
-    pub(super) content: Content,
-    pub(super) request: SectionRequest<'data>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Content {
-    /// By index.
-    Section(usize),
-    Common(SymbolId),
-    Got,
-    Stubs,
-    /// The unwind tables of all objects, one behind the other.
-    EhFrame,
-}
-
-/// An object's part of the reservation's unwind table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TablePart {
-    pub(super) object: usize,
-    pub(super) section: usize,
-    /// In the reservation's table, in bytes.
-    pub(super) offset: usize,
-    /// In bytes, without a terminator of its own.
-    pub(super) size: usize,
-}
-
 /// The contents of one reservation.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<'data> {
     /// The objects in it.
     pub(super) objects: Range<usize>,
     /// The kinds of relocations that occur, by number; `None` for what asks for nothing.
@@ -128,30 +100,34 @@ pub(super) struct Plan {
     pub(super) stubs: Once,
     /// Whether something refers to the GOT itself.
     got_is_named: bool,
-    /// The unwind tables of the objects, one directly behind the other, so that one terminator ends them all.
-    ///
-    /// From version 13 on libgcc keeps one range of code for each table that is registered, and the ranges must not overlap.
-    /// The code of objects in one block is mixed, so their tables are made one.
-    pub(super) eh_frame: Vec<TablePart>,
+    /// Everything that needs memory.
+    pub(super) items: Vec<Item<'data>>,
+    /// Where the GOT, the stubs and the unwind table of all objects are, once they have memory.
+    pub(super) got: Option<Address>,
+    pub(super) stubs_start: Option<Address>,
+    pub(super) unwind_table: Option<SectionId>,
 }
 
-impl Plan {
-    /// Reads the relocations of some of the objects, and notes whom they need.
+impl<'data> Plan<'data> {
+    /// Reads the relocations of some of the objects, and notes whom they need. Common symbols are still to come.
     pub(super) fn new(
         members: Range<usize>,
-        objects: &[Object<'_>],
+        objects: &[Object<'data>],
         symbols: &mut Symbols,
         machine: Machine,
     ) -> Result<Self, LoadError> {
         let (first, last) = (&objects[members.start], &objects[members.end - 1]);
         let of_members = first.first_symbol..last.first_symbol + last.symbols.len();
         let mut plan = Self {
-            eh_frame: eh_frame(members.clone(), objects)?,
+            items: sections(members.clone(), objects)?,
             objects: members,
             rows: Vec::new(),
             slots: Once::new(of_members.clone()),
             stubs: Once::new(of_members),
             got_is_named: false,
+            got: None,
+            stubs_start: None,
+            unwind_table: None,
         };
         for object in &objects[plan.objects.clone()] {
             for section in object.sections.iter().flatten() {
@@ -179,6 +155,7 @@ impl Plan {
                 }
             }
         }
+        plan.add_tables();
         Ok(plan)
     }
 
@@ -238,85 +215,88 @@ impl Plan {
         }
     }
 
-    /// Everything to ask the memory manager for, but for common symbols.
-    pub(super) fn items<'data>(
-        &self,
-        objects: &[Object<'data>],
-    ) -> Result<Vec<Item<'data>>, LoadError> {
-        let members = || self.objects.clone().zip(&objects[self.objects.clone()]);
-        let sections = members().map(|(_, member)| member.sections.len());
-        let mut items = Vec::with_capacity(sections.sum::<usize>() + 3);
-        for (object, member) in members() {
-            for (index, section) in member.sections.iter().enumerate() {
-                if let Some(section) = section.as_ref().filter(|section| !section.is_eh_frame()) {
-                    items.push(Item {
-                        object,
-                        content: Content::Section(index),
-                        request: section.request(),
-                    });
-                }
-            }
-        }
-        let mut add = |content, request| {
-            items.push(Item {
-                object: self.objects.start,
-                content,
-                request,
-            });
-        };
-        let table = |name, kind, count: usize, size: usize| {
-            let align = Align::of::<u64>();
-            let size = count.checked_mul(size).ok_or_else(|| Error::SizeOverflow {
-                section: String::from(name),
-                size: usize::MAX,
-                align,
-            })?;
-            Ok::<_, Error>(SectionRequest::new(name, kind, size, align))
-        };
-        if let Some(last) = self.eh_frame.last() {
-            let size = last.offset + last.size;
-            let request = table(".eh_frame", SectionKind::ReadOnlyData, size, 1)?;
-            add(Content::EhFrame, request.with_eh_frame_terminator());
-        }
+    /// Makes room for GOT and stubs.
+    fn add_tables(&mut self) {
         let slots = self.slots.iter().len();
         if slots > 0 || self.got_is_named {
-            let request = table(".got", SectionKind::ReadOnlyData, slots, SLOT_SIZE)?;
-            add(Content::Got, request);
+            let kind = SectionKind::ReadOnlyData;
+            self.add(Content::Got, ".got", kind, slots, SLOT_SIZE);
         }
         let stubs = self.stubs.iter().len();
         if stubs > 0 {
-            let request = table(".stubs", SectionKind::Code, stubs, STUB_SIZE)?;
-            add(Content::Stubs, request);
+            self.add(
+                Content::Stubs,
+                ".stubs",
+                SectionKind::Code,
+                stubs,
+                STUB_SIZE,
+            );
         }
-        Ok(items)
+    }
+
+    fn add(
+        &mut self,
+        content: Content,
+        name: &'static str,
+        kind: SectionKind,
+        count: usize,
+        size: usize,
+    ) {
+        self.items.push(Item {
+            content,
+            object: self.objects.start,
+            name,
+            kind,
+            size: count.saturating_mul(size), // Nobody has so much, which will be said when it is asked for.
+            align: Align::of::<u64>(),
+            place: None,
+        });
     }
 }
 
-fn eh_frame(members: Range<usize>, objects: &[Object<'_>]) -> Result<Vec<TablePart>, LoadError> {
-    let mut parts = Vec::new();
-    let mut offset = 0;
-    for object in members {
-        let sections = objects[object].sections.iter().enumerate();
-        for (index, section) in sections {
-            let Some(section) = section.as_ref().filter(|section| section.is_eh_frame()) else {
+/// The sections of some of the objects.
+///
+/// The unwind tables of all of them lie one directly behind the other, so that one terminator ends them all. From version 13 on
+/// libgcc keeps one range of code for each table that is registered, and the ranges must not overlap. The code of objects in
+/// one block is mixed, so their tables are made one.
+fn sections<'data>(
+    members: Range<usize>,
+    objects: &[Object<'data>],
+) -> Result<Vec<Item<'data>>, LoadError> {
+    let known = objects[members.clone()]
+        .iter()
+        .map(|object| object.sections.len());
+    let mut items = Vec::with_capacity(known.sum::<usize>() + 2);
+    for number in members {
+        let object = &objects[number];
+        for (index, section) in object.sections.iter().enumerate() {
+            let Some(section) = section else {
                 continue;
             };
-            let size = table_size(section.contents);
-            if section.size != section.contents.len() || size % 4 != 0 {
-                let reason = format!("{} is not made of whole records", section.name);
-                let object = objects[object].name.clone();
-                return Err(LoadError::Malformed { object, reason });
+            let mut item = Item {
+                content: Content::Section(index),
+                object: number,
+                name: section.name,
+                kind: section.kind,
+                size: section.size,
+                align: section.align,
+                place: None,
+            };
+            if section.is_eh_frame() {
+                item.content = Content::Unwind(index);
+                item.kind = SectionKind::ReadOnlyData;
+                item.size = table_size(section.contents);
+                if section.size != section.contents.len() || item.size % RECORD_SIZE != 0 {
+                    return Err(LoadError::Malformed {
+                        object: object.name.clone(),
+                        reason: format!("{} is not made of whole records", section.name),
+                    });
+                }
             }
-            parts.push(TablePart {
-                object,
-                section: index,
-                offset,
-                size,
-            });
-            offset += size; // Files are in memory: their sum is a number.
+            items.push(item);
         }
     }
-    Ok(parts)
+    Ok(items)
 }
 
 /// The bytes of an unwind table in front of its terminator; all, if it has none.
@@ -339,18 +319,14 @@ fn unknown(
     relocation: Relocation,
     machine: Machine,
 ) -> LoadError {
-    LoadError::Unsupported {
-        place: place(object, section, relocation),
-        symbol: text(object.symbols[relocation.symbol].name),
-        what: machine.relocation_name(relocation.number),
-    }
-}
-
-/// Where a relocation is applied, for messages.
-pub(super) fn place(object: &Object<'_>, section: &Section<'_>, relocation: Relocation) -> Place {
-    Place {
+    let place = Place {
         object: object.name.clone(),
         section: section.name.into(),
         offset: relocation.offset,
+    };
+    LoadError::Unsupported {
+        place,
+        symbol: text(object.symbols[relocation.symbol].name),
+        what: machine.relocation_name(relocation.number),
     }
 }

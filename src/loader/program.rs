@@ -7,7 +7,6 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::machine::Machine;
-use super::memory::Listed;
 use super::object::Object;
 use crate::id::SectionId;
 use crate::image::Image;
@@ -32,13 +31,16 @@ pub struct Program {
     hashes: DefaultHashBuilder,
 }
 
+/// A section of an object, or something that the linker made.
 #[derive(Debug)]
-struct Section {
-    object: usize,
-    kind: SectionKind,
-    id: SectionId,
-    address: Address,
-    size: usize,
+pub(super) struct Section {
+    /// The number of the object.
+    pub(super) object: usize,
+    pub(super) kind: SectionKind,
+    pub(super) id: SectionId,
+    pub(super) address: Address,
+    /// In bytes.
+    pub(super) size: usize,
 }
 
 /// A global symbol that an object defines.
@@ -58,18 +60,6 @@ struct Names {
 }
 
 impl Names {
-    /// With room for all of these.
-    fn new(objects: &[Object<'_>], listing: &[Listed<'_>], symbols: &[(&[u8], Symbol)]) -> Self {
-        let objects = objects.iter().map(|object| object.name.len());
-        let sections = listing.iter().map(|section| section.name.len());
-        let symbols = symbols.iter().map(|(name, _)| name.len());
-        let count = objects.len() + sections.len() + symbols.len();
-        Self {
-            text: String::with_capacity(objects.chain(sections).chain(symbols).sum()),
-            ends: Vec::with_capacity(count),
-        }
-    }
-
     fn push(&mut self, name: &str) {
         self.text.push_str(name);
         self.ends.push(self.text.len());
@@ -130,15 +120,24 @@ impl Program {
         image: Image,
         machine: Machine,
         objects: &[Object<'data>],
-        listing: &[Listed<'data>],
+        sections: impl Iterator<Item = (&'data str, Section)> + Clone,
         symbols: &[(&'data [u8], Symbol)],
     ) -> Self {
-        let mut names = Names::new(objects, listing, symbols);
+        let count = sections.clone().count();
+        let lengths = objects.iter().map(|object| object.name.len());
+        let lengths = lengths.chain(sections.clone().map(|(name, _)| name.len()));
+        let lengths = lengths.chain(symbols.iter().map(|(name, _)| name.len()));
+        let mut names = Names {
+            text: String::with_capacity(lengths.sum()),
+            ends: Vec::with_capacity(objects.len() + count + symbols.len()),
+        };
         for object in objects {
             names.push(&object.name);
         }
-        for section in listing {
-            names.push(section.name);
+        let mut all = Vec::with_capacity(count);
+        for (name, section) in sections {
+            names.push(name);
+            all.push(section);
         }
         for (name, _) in symbols {
             match str::from_utf8(name) {
@@ -146,13 +145,6 @@ impl Program {
                 Err(_) => names.push(&String::from_utf8_lossy(name)),
             }
         }
-        let sections = listing.iter().map(|section| Section {
-            object: section.object,
-            kind: section.kind,
-            id: section.placed.id,
-            address: section.placed.address,
-            size: section.placed.bytes.size(),
-        });
         let hashes = DefaultHashBuilder::default();
         let mut by_name = HashTable::with_capacity(symbols.len());
         for (number, (name, _)) in (0..).zip(symbols) {
@@ -164,7 +156,7 @@ impl Program {
             machine,
             names,
             objects: objects.len(),
-            sections: sections.collect(),
+            sections: all.into(),
             symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
             by_name,
             hashes,
