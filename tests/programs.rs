@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
@@ -24,7 +24,18 @@ struct Program {
 impl Program {
     fn new(name: &str, objects: Vec<PathBuf>, libraries: Vec<PathBuf>, arguments: &[&str]) -> Self {
         let executable = support::link(name, &[objects.clone(), libraries.clone()].concat());
-        let linked = run(support::program(&executable, None).args(arguments));
+        Self::linked(name, &executable, objects, libraries, arguments)
+    }
+
+    /// One that was linked already.
+    fn linked(
+        name: &str,
+        executable: &Path,
+        objects: Vec<PathBuf>,
+        libraries: Vec<PathBuf>,
+        arguments: &[&str],
+    ) -> Self {
+        let linked = run(support::program(executable, None).args(arguments));
         assert!(
             linked.stdout.lines().count() > 3,
             "the linked {name} says too little: {linked:?}"
@@ -172,6 +183,39 @@ fn with_std(arguments: &[&str]) -> Program {
     Program::new("std_main", vec![object], vec![library], arguments)
 }
 
+/// Constructors, destructors and indirect functions, in two objects of one source.
+fn life() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let source = support::source("life.c");
+        let part = |flags: &[&str]| {
+            let flags = [&["-O1", "-fPIC", "-Wno-attribute-alias"], flags].concat();
+            support::compile(&source, &flags)
+        };
+        let objects = vec![part(&["-DPART=1", "-DMAIN=1"]), part(&["-DPART=2"])];
+        Program::new("life", objects, vec![], &["the last"])
+    })
+}
+
+/// Two C++ objects over the C++ library: exceptions, run-time types, static objects, threads.
+fn cxx() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let compiler = || support::cxx().expect("a C++ compiler is installed");
+        let text = std::fs::read_to_string(support::source("cxx.h")).expect("it is there");
+        let header = support::text_file("cxx.h", &text);
+        let header = header.to_str().expect("UTF-8");
+        let part = |name| {
+            let flags = ["-O1", "-fPIC", "-std=c++17", "-include", header];
+            support::compile_by(compiler(), &support::source(name), &flags)
+        };
+        let objects = vec![part("cxx_main.cpp"), part("cxx_part.cpp")];
+        let executable = support::link_by(compiler(), "cxx", &objects);
+        let library = PathBuf::from("libstdc++.so.6");
+        Program::linked("cxx", &executable, objects, vec![library], &["C++"])
+    })
+}
+
 fn runs_as_linked(program: &Program) {
     assert_eq!(program.load(support::rtdyld(None)), program.linked);
 }
@@ -228,6 +272,19 @@ fn a_rust_panic_unwinds_through_loaded_code_and_is_caught() {
         program.linked
     );
     runs_as_linked(&program);
+}
+
+#[test]
+fn constructors_destructors_and_indirect_functions_run_in_the_linkers_order() {
+    runs_as_linked(life());
+    runs_as_linked_in_a_window(life());
+}
+
+#[test]
+fn exceptions_and_static_objects_of_cplusplus_work_as_when_linked() {
+    runs_as_linked(cxx());
+    runs_as_linked_when_scattered(cxx());
+    runs_as_linked_in_a_window(cxx());
 }
 
 #[test]

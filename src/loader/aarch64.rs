@@ -4,7 +4,7 @@
 //! PATCHINST and FUNCINIT64 (316, 317) and AUTH_* (from 580), since nothing in this loader signs pointers or calls a
 //! program's functions before it is linked; and the numbers below 256, which are for ILP32.
 
-use super::machine::STUB_CODE;
+use super::machine::{IndirectStub, STUB_CODE};
 use super::relocation::{Field::*, Operand::*, Row};
 use crate::reach::aarch64::*;
 
@@ -68,3 +68,14 @@ pub(super) const RELOCATIONS: &[Row] = &[
 /// `ldr x16, .+8`, `br x16`: to the address that follows. x16 is a linker's to use (AAPCS64, section 6.1.1), and a branch
 /// through it may land on a BTI for calls.
 pub(super) const STUB: [u8; STUB_CODE] = [0x50, 0, 0, 0x58, 0, 0x02, 0x1f, 0xd6];
+
+/// `bti c`, since its address may be called, `adrp x16, slot`, `ldr x16, [x16, :lo12:slot]`, `br x16`.
+pub(super) const INDIRECT_STUB: IndirectStub = IndirectStub {
+    code: [
+        0x5f, 0x24, 0x03, 0xd5, 0x10, 0, 0, 0x90, 0x10, 0x02, 0x40, 0xf9, 0, 0x02, 0x1f, 0xd6,
+    ],
+    relocations: &[
+        (4, ADR_PREL_PG_HI21.number(), 0),
+        (8, LDST64_ABS_LO12_NC.number(), 0),
+    ],
+};

@@ -63,6 +63,9 @@ pub enum LoadError {
     /// A symbol that is asked for as a function and is none that can be called here.
     #[error("{0} is not code for this machine")]
     NotCode(String),
+    /// A function of a program whose constructors have not run.
+    #[error("{0} comes after the program's constructors: Program::initialize runs them")]
+    NotInitialized(String),
     /// A reference to code or data of which another object's copy was kept.
     #[error("{place}: {symbol} is in a section that was discarded with its group")]
     Discarded {

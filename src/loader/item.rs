@@ -30,6 +30,12 @@ pub(super) enum Content {
     Common(SymbolId),
     Got,
     Stubs,
+    /// Code that goes where an indirect function was found to be.
+    IndirectStub(SymbolId),
+    /// Where that is.
+    IndirectSlot(SymbolId),
+    /// What the program calls itself.
+    Handle,
 }
 
 /// A place in memory.

@@ -2,6 +2,7 @@
 //!
 //! Law: a value is written only if it was checked to fit. Nothing in here is unsafe: sections are slices, addresses numbers.
 
+use super::automatic::{Automatic, Indirect};
 use super::error::{LoadError, Place as Position};
 use super::execute::TrueEhFrames;
 use super::item::{Content, Item};
@@ -17,7 +18,7 @@ use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups, te
 use super::{Loader, Placement};
 use crate::kind::SectionKind;
 use crate::manager::ReservingMemoryManager;
-use crate::num::Span;
+use crate::num::{Address, Span};
 use crate::reach::{RangeError, Value};
 
 /// Makes a program of the loader's objects; with somebody's promise, one that can be unwound through.
@@ -34,7 +35,6 @@ pub(super) fn link(
         mut objects,
     } = loader;
     discard_duplicate_groups(&mut objects);
-    warn_of_constructors(&objects);
     check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
     let together = match placement {
@@ -48,6 +48,9 @@ pub(super) fn link(
     });
     let mut plans = plans.collect::<Result<Vec<Plan<'_>>, LoadError>>()?;
     symbols.resolve(&objects, resolver)?;
+    if let Some(first) = plans.iter_mut().find(|plan| plan.names_the_handle) {
+        first.add_handle();
+    }
     for common in symbols.globals().filter_map(common) {
         plans[common.object / together].items.push(common);
     }
@@ -59,6 +62,7 @@ pub(super) fn link(
         objects: &objects,
         symbols: &symbols,
         plans: &plans,
+        map: &map,
         locations: locations(&objects, &symbols, &map),
     };
     for plan in &plans {
@@ -70,7 +74,10 @@ pub(super) fn link(
     let image = attempt.finalize(&objects, &plans)?;
     let sections = linker.program_sections();
     let symbols = linker.program_symbols();
-    Ok(Program::new(image, machine, &objects, sections, &symbols))
+    let automatic = linker.automatic();
+    Ok(Program::new(
+        image, automatic, machine, &objects, sections, &symbols,
+    ))
 }
 
 /// The memory for a symbol, if it is a common one.
@@ -94,23 +101,12 @@ fn common<'data>((id, symbol): (SymbolId, &super::symbols::Symbol)) -> Option<It
     })
 }
 
-/// Constructors are not run: whoever needs them has to know.
-fn warn_of_constructors(objects: &[Object<'_>]) {
-    for object in objects {
-        let names = object.sections.iter().flatten().map(|section| section.name);
-        let mut constructors =
-            names.filter(|name| name.starts_with(".init_array") || name.starts_with(".ctors"));
-        if let Some(section) = constructors.next() {
-            tracing::warn!(object = object.name, section, "constructors do not run");
-        }
-    }
-}
-
 struct Linker<'l, 'data> {
     machine: Machine,
     objects: &'l [Object<'data>],
     symbols: &'l Symbols,
     plans: &'l [Plan<'data>],
+    map: &'l Map,
     /// By symbol number.
     locations: Vec<Location>,
 }
@@ -161,7 +157,14 @@ impl<'data> Linker<'_, 'data> {
                     stub.copy_from_slice(&self.machine.stub(self.sum(site, sum)?));
                 }
             }
-            Content::Common(_) => {}
+            Content::IndirectStub(symbol) => {
+                let slot = self.map.indirect_slot(symbol).get();
+                let stub = self.machine.indirect_stub(site.address, slot);
+                let stub = stub.map_err(|range| self.too_far(site, symbol, range))?;
+                bytes.copy_from_slice(&stub);
+            }
+            Content::Handle => bytes.copy_from_slice(&site.address.to_le_bytes()),
+            Content::IndirectSlot(_) | Content::Common(_) => {}
         }
         Ok(())
     }
@@ -302,9 +305,19 @@ impl<'data> Linker<'_, 'data> {
             }
             Definition::Common { size, .. } => Ok(size as u64),
             Definition::Absent => Ok(0),
-            Definition::Got | Definition::Outside(_) | Definition::None => {
+            Definition::Got | Definition::Handle | Definition::Outside(_) | Definition::None => {
                 Err(Misfit::Unplaced(Unplaced::Unsized))
             }
+        }
+    }
+
+    #[cold]
+    fn too_far(&self, site: &Site<'_, 'data>, symbol: SymbolId, range: RangeError) -> LoadError {
+        LoadError::OutOfReach {
+            place: site.place(0),
+            symbol: text(self.symbols.name(self.objects, symbol)),
+            source: Box::new(range),
+            advice: "the program is too large for its code model",
         }
     }
 
@@ -346,6 +359,35 @@ impl<'data> Linker<'_, 'data> {
         }
     }
 
+    /// What runs by itself.
+    fn automatic(&self) -> Automatic {
+        let items = || self.plans.iter().flat_map(|plan| &plan.items);
+        let indirect = items().filter_map(|item| match item.content {
+            Content::IndirectSlot(symbol) => Some(Indirect {
+                resolver: self.resolver(item.object, symbol)?,
+                slot: item.place().address,
+            }),
+            _ => None,
+        });
+        Automatic {
+            indirect: indirect.collect(),
+            handle: self.map.handle(),
+            ..Automatic::arrays(items())
+        }
+    }
+
+    /// The function that says where an indirect function of an object is.
+    fn resolver(&self, object: usize, symbol: SymbolId) -> Option<Address> {
+        let object = &self.objects[object];
+        match object.symbols[symbol.number() - object.first_symbol].place {
+            Place::Indirect { index, offset } => {
+                let section = self.map.section(object, index as usize)?;
+                Some(section.wrapping_add(offset))
+            }
+            _ => None,
+        }
+    }
+
     /// All sections, object by object.
     fn program_sections(&self) -> impl Iterator<Item = (&'data str, Section)> + Clone {
         let items = self.plans.iter().flat_map(|plan| &plan.items);
@@ -368,7 +410,7 @@ impl<'data> Linker<'_, 'data> {
                 Definition::Object { object, symbol, .. } => {
                     let object = &self.objects[object];
                     match object.symbols[symbol].place {
-                        Place::Section { index, .. } => {
+                        Place::Section { index, .. } | Place::Indirect { index, .. } => {
                             let section = object.sections[index as usize].as_ref();
                             section.map(|section| section.kind)
                         }

@@ -20,7 +20,6 @@ pub(super) enum Unplaced {
     Discarded,
     Unloaded,
     ThreadLocal,
-    Indirect,
     /// No object says how large it is.
     Unsized,
     /// The object does not say where it is.
@@ -34,7 +33,6 @@ impl Unplaced {
             Self::Discarded => return LoadError::Discarded { place, symbol },
             Self::Unloaded => "a reference to a section that is not loaded",
             Self::ThreadLocal => "thread-local storage",
-            Self::Indirect => "an indirect function",
             Self::Unsized => "the size of a symbol that no object defines",
             Self::Got | Self::Absent | Self::Nowhere => "a local symbol without a place",
         };
@@ -72,12 +70,13 @@ fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) 
                 }
                 Place::Unloaded => Err(Unplaced::Unloaded),
                 Place::ThreadLocal => Err(Unplaced::ThreadLocal),
-                Place::Indirect => Err(Unplaced::Indirect),
+                Place::Indirect { .. } => Ok(map.indirect_stub(SymbolId::of(object, symbol))),
                 Place::Common { .. } | Place::Undefined => Err(Unplaced::Nowhere),
             }
         }
         Definition::Common { .. } => Ok(map.common(id)),
         Definition::Got => Err(Unplaced::Got),
+        Definition::Handle => map.handle().ok_or(Unplaced::Nowhere),
         Definition::Outside(address) => Ok(address),
         Definition::Absent => Err(Unplaced::Absent),
         Definition::None => Err(Unplaced::Nowhere), // Nobody refers to it.

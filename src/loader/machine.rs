@@ -7,6 +7,7 @@ use object::elf;
 use super::relocation::{Operand, Row};
 use super::{aarch64, x86_64};
 use crate::kind::SectionKind;
+use crate::reach::RangeError;
 
 /// A CPU that this loader knows the relocations of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -108,6 +109,32 @@ impl Machine {
         }
     }
 
+    /// Code at `place` that goes on where the slot says.
+    ///
+    /// # Errors
+    ///
+    /// The slot is out of reach.
+    pub(super) fn indirect_stub(
+        self,
+        place: u64,
+        slot: u64,
+    ) -> Result<[u8; INDIRECT_STUB_SIZE], RangeError> {
+        let IndirectStub {
+            mut code,
+            relocations,
+        } = match self {
+            Self::Aarch64 => aarch64::INDIRECT_STUB,
+            Self::X86_64 => x86_64::INDIRECT_STUB,
+        };
+        for &(offset, number, addend) in relocations {
+            let row = self.relocation(number).expect("one of the table");
+            let from = place.wrapping_add(offset as u64);
+            let value = row.range.check(from, slot.wrapping_add_signed(addend))?;
+            row.field.write(&mut code[offset..], value);
+        }
+        Ok(code)
+    }
+
     /// Code that goes on at `target`, wherever that is.
     pub(super) fn stub(self, target: u64) -> [u8; STUB_SIZE] {
         let code = match self {
@@ -120,6 +147,15 @@ impl Machine {
         tail.copy_from_slice(&target.to_le_bytes());
         stub
     }
+}
+
+/// Of the stub of an indirect function, in bytes.
+pub(super) const INDIRECT_STUB_SIZE: usize = 16;
+
+/// A stub that reads where to go: its code, and which relocations lead it to its slot: offset, number, addend.
+pub(super) struct IndirectStub {
+    pub(super) code: [u8; INDIRECT_STUB_SIZE],
+    pub(super) relocations: &'static [(usize, u32, i64)],
 }
 
 /// Of a stub, in bytes: code that loads an address from its end, and that address.

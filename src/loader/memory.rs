@@ -172,6 +172,9 @@ pub(super) struct Map {
     /// By number, counted object by object; `None` for what is not loaded.
     sections: Vec<Option<Address>>,
     commons: HashMap<SymbolId, Address>,
+    indirect_stubs: HashMap<SymbolId, Address>,
+    indirect_slots: HashMap<SymbolId, Address>,
+    handle: Option<Address>,
 }
 
 impl Map {
@@ -188,6 +191,9 @@ impl Map {
         let mut map = Self {
             sections: vec![None; sections.sum()],
             commons: HashMap::new(),
+            indirect_stubs: HashMap::new(),
+            indirect_slots: HashMap::new(),
+            handle: None,
         };
         for (plan, requests) in plans.iter_mut().zip(&requests) {
             let space = AllocationSpace::Sections(requests);
@@ -227,7 +233,14 @@ impl Map {
                 Content::Common(symbol) => {
                     self.commons.insert(symbol, place.address);
                 }
+                Content::IndirectStub(symbol) => {
+                    self.indirect_stubs.insert(symbol, place.address);
+                }
+                Content::IndirectSlot(symbol) => {
+                    self.indirect_slots.insert(symbol, place.address);
+                }
                 Content::Got => plan.got = Some(place.address),
+                Content::Handle => self.handle = Some(place.address),
                 Content::Stubs => plan.stubs_start = Some(place.address),
             }
         }
@@ -237,6 +250,21 @@ impl Map {
     /// Where section `index` of an object is.
     pub(super) fn section(&self, object: &Object<'_>, index: usize) -> Option<Address> {
         self.sections[object.first_section + index]
+    }
+
+    /// Where the stub of an indirect function is.
+    pub(super) fn indirect_stub(&self, symbol: SymbolId) -> Address {
+        self.indirect_stubs[&symbol]
+    }
+
+    /// Where that stub reads where to go.
+    pub(super) fn indirect_slot(&self, symbol: SymbolId) -> Address {
+        self.indirect_slots[&symbol]
+    }
+
+    /// Where the program's handle is, if it has one.
+    pub(super) fn handle(&self) -> Option<Address> {
+        self.handle
     }
 
     /// Where the memory of a common symbol is.

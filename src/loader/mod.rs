@@ -8,6 +8,7 @@
 //! `unsafe`, as is taking its word for how to unwind it.
 
 mod aarch64;
+mod automatic;
 mod error;
 mod execute;
 mod item;

@@ -110,8 +110,11 @@ pub(super) enum Place {
     Unloaded,
     /// Of each thread's own.
     ThreadLocal,
-    /// Where a function says that is still to be called.
-    Indirect,
+    /// Where a function says that is still to be called, and that is here.
+    Indirect {
+        index: u32,
+        offset: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -432,7 +435,9 @@ impl<'data> Reader<'_, 'data> {
         let place = match (symbol.st_type(), place) {
             (elf::STT_TLS, Place::Undefined) => Place::Undefined, // What refers to it says so.
             (elf::STT_TLS, _) => Place::ThreadLocal,
-            (elf::STT_GNU_IFUNC, Place::Section { .. }) => Place::Indirect,
+            (elf::STT_GNU_IFUNC, Place::Section { index, offset }) => {
+                Place::Indirect { index, offset }
+            }
             (_, place) => place,
         };
         Ok(Symbol {

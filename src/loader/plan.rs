@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::error::{LoadError, Place};
 use super::item::{Content, Item};
-use super::machine::{Machine, STUB_SIZE};
+use super::machine::{INDIRECT_STUB_SIZE, Machine, STUB_SIZE};
 use super::object::{Object, Place as SymbolPlace, Relocation, Section};
 use super::relocation::{Operand, Row};
 use super::symbols::{Definition, SymbolId, Symbols, text};
@@ -98,8 +98,9 @@ pub(super) struct Plan<'data> {
     pub(super) slots: Once,
     /// Where each stub goes.
     pub(super) stubs: Once,
-    /// Whether something refers to the GOT itself.
+    /// Whether something refers to the GOT itself, and to the program's handle.
     got_is_named: bool,
+    pub(super) names_the_handle: bool,
     /// Everything that needs memory.
     pub(super) items: Vec<Item<'data>>,
     /// Where the GOT, the stubs and the unwind table of all objects are, once they have memory.
@@ -125,6 +126,7 @@ impl<'data> Plan<'data> {
             slots: Once::new(of_members.clone()),
             stubs: Once::new(of_members),
             got_is_named: false,
+            names_the_handle: false,
             got: None,
             stubs_start: None,
             unwind_table: None,
@@ -155,7 +157,7 @@ impl<'data> Plan<'data> {
                 }
             }
         }
-        plan.add_tables();
+        plan.add_tables(objects);
         Ok(plan)
     }
 
@@ -180,6 +182,7 @@ impl<'data> Plan<'data> {
 
     fn note(&mut self, operand: Operand, symbol: SymbolId, addend: i64, definition: Definition) {
         self.got_is_named |= definition == Definition::Got;
+        self.names_the_handle |= definition == Definition::Handle;
         match operand {
             Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Size => {}
             Operand::SymbolFromGot | Operand::Got => self.got_is_named = true,
@@ -211,40 +214,58 @@ impl<'data> Plan<'data> {
                 self.objects.contains(&object)
             }
             Definition::Got => true,
-            Definition::None | Definition::Outside(_) | Definition::Absent => false,
+            Definition::Handle | Definition::None | Definition::Outside(_) | Definition::Absent => {
+                false
+            }
         }
     }
 
-    /// Makes room for GOT and stubs.
-    fn add_tables(&mut self) {
+    /// Makes room for what the linker makes.
+    fn add_tables(&mut self, objects: &[Object<'_>]) {
+        for number in self.objects.clone() {
+            let symbols = objects[number].symbols.iter().enumerate();
+            let indirect = symbols.filter(|(_, s)| matches!(s.place, SymbolPlace::Indirect { .. }));
+            for (index, _) in indirect {
+                let id = SymbolId::of(&objects[number], index);
+                let stub = (Content::IndirectStub(id), ".iplt", SectionKind::Code);
+                self.add(number, stub, 1, INDIRECT_STUB_SIZE);
+                let slot = (
+                    Content::IndirectSlot(id),
+                    ".igot",
+                    SectionKind::ReadWriteData,
+                );
+                self.add(number, slot, 1, SLOT_SIZE);
+            }
+        }
+        let first = self.objects.start;
         let slots = self.slots.iter().len();
         if slots > 0 || self.got_is_named {
-            let kind = SectionKind::ReadOnlyData;
-            self.add(Content::Got, ".got", kind, slots, SLOT_SIZE);
+            let got = (Content::Got, ".got", SectionKind::ReadOnlyData);
+            self.add(first, got, slots, SLOT_SIZE);
         }
         let stubs = self.stubs.iter().len();
         if stubs > 0 {
-            self.add(
-                Content::Stubs,
-                ".stubs",
-                SectionKind::Code,
-                stubs,
-                STUB_SIZE,
-            );
+            let table = (Content::Stubs, ".stubs", SectionKind::Code);
+            self.add(first, table, stubs, STUB_SIZE);
         }
+    }
+
+    /// Makes room for the program's handle.
+    pub(super) fn add_handle(&mut self) {
+        let handle = (Content::Handle, ".dso_handle", SectionKind::ReadOnlyData);
+        self.add(self.objects.start, handle, 1, size_of::<u64>());
     }
 
     fn add(
         &mut self,
-        content: Content,
-        name: &'static str,
-        kind: SectionKind,
+        object: usize,
+        (content, name, kind): (Content, &'static str, SectionKind),
         count: usize,
         size: usize,
     ) {
         self.items.push(Item {
             content,
-            object: self.objects.start,
+            object,
             name,
             kind,
             size: count.saturating_mul(size), // Nobody has so much, which will be said when it is asked for.

@@ -6,6 +6,8 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::automatic::Automatic;
+use super::execute::Life;
 use super::machine::Machine;
 use super::object::Object;
 use crate::id::SectionId;
@@ -19,6 +21,8 @@ use crate::num::Address;
 /// libraries, and other programs whose addresses the resolver gave.
 #[derive(Debug)]
 pub struct Program {
+    /// What runs by itself. In front of the image: it ends before its memory does.
+    pub(super) life: Option<Box<Life>>,
     pub(super) image: Image,
     pub(super) machine: Machine,
     /// Of the objects, then of `sections`, then of `symbols`.
@@ -118,6 +122,7 @@ impl Program {
     /// A program of these sections and these symbols.
     pub(super) fn new<'data>(
         image: Image,
+        automatic: Automatic,
         machine: Machine,
         objects: &[Object<'data>],
         sections: impl Iterator<Item = (&'data str, Section)> + Clone,
@@ -140,7 +145,7 @@ impl Program {
             all.push(section);
         }
         for (name, _) in symbols {
-            match str::from_utf8(name) {
+            match std::str::from_utf8(name) {
                 Ok(name) => names.push(name),
                 Err(_) => names.push(&String::from_utf8_lossy(name)),
             }
@@ -152,6 +157,7 @@ impl Program {
             by_name.insert_unique(hashes.hash_one(name), number, |_| 0);
         }
         Self {
+            life: Life::of(automatic),
             image,
             machine,
             names,
@@ -209,8 +215,11 @@ impl Program {
         &mut self.image
     }
 
-    /// The memory, to keep or to leak without the names.
+    /// The memory, to keep or to leak without the names. Destructors do not run.
     pub fn into_image(self) -> Image {
+        if let Some(life) = self.life {
+            life.forget();
+        }
         self.image
     }
 }

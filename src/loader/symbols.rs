@@ -10,8 +10,11 @@ use super::object::{self, Binding, Object, Place, Scope};
 use super::resolver::Resolver;
 use crate::num::{Address, Align};
 
-/// What both ABIs call the GOT; a linker's to define.
-const GOT: &[u8] = b"_GLOBAL_OFFSET_TABLE_";
+/// What is a linker's to define: the GOT, as both ABIs call it, and the program's handle, as the Itanium C++ ABI does.
+const OWN: [(&[u8], Definition); 2] = [
+    (b"_GLOBAL_OFFSET_TABLE_", Definition::Got),
+    (b"__dso_handle", Definition::Handle),
+];
 
 /// A symbol, by number: counted object by object. Of global symbols of one name, the first one's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -69,6 +72,8 @@ pub(super) enum Definition {
     },
     /// The GOT of whichever reservation refers to it.
     Got,
+    /// The program's handle.
+    Handle,
     /// By the resolver.
     Outside(Address),
     /// By nobody, and nobody insists: its address is zero.
@@ -149,11 +154,11 @@ impl Symbols {
                 })?;
             }
         }
-        let got = by_name.find(hashes.hash_one(GOT), |&id| name(objects, &all, id) == GOT);
-        if let Some(got) = got {
-            let definition = &mut all[got.number()].definition;
-            if *definition == Definition::None {
-                *definition = Definition::Got;
+        for (own, definition) in OWN {
+            let known = by_name.find(hashes.hash_one(own), |&id| name(objects, &all, id) == own);
+            let known = known.map(|id| &mut all[id.number()].definition);
+            if let Some(nobodys) = known.filter(|known| **known == Definition::None) {
+                *nobodys = definition;
             }
         }
         Ok(Self { all })

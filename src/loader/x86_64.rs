@@ -5,7 +5,7 @@
 //! RELATIVE, RELATIVE64, IRELATIVE). Not here are PC32_BND and PLT32_BND (39, 40), which went with MPX: the ABI keeps the
 //! numbers back, and assemblers have not written them since.
 
-use super::machine::STUB_CODE;
+use super::machine::{IndirectStub, STUB_CODE};
 use super::relocation::{Field::*, Operand::*, Row};
 use crate::reach::x86_64::*;
 
@@ -64,6 +64,14 @@ pub(super) fn relax(code: &mut [u8], place: u64, symbol: u64) -> bool {
     *code = direct;
     true
 }
+
+/// `endbr64`, since its address may be called, `jmp *slot(%rip)`, and traps.
+pub(super) const INDIRECT_STUB: IndirectStub = IndirectStub {
+    code: [
+        0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, 0, 0, 0, 0, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
+    ],
+    relocations: &[(6, PC32.number(), -4)],
+};
 
 /// `jmp *2(%rip)`, `ud2`: to the address that follows (Intel SDM volume 2, JMP).
 pub(super) const STUB: [u8; STUB_CODE] = [0xff, 0x25, 0x02, 0, 0, 0, 0x0f, 0x0b];

@@ -172,7 +172,11 @@ pub(crate) fn merge(name: &str, inputs: &[PathBuf]) -> PathBuf {
 
 /// The executable that the system's linker makes of objects and shared objects: what a loaded program is compared with.
 pub(crate) fn link(name: &str, inputs: &[PathBuf]) -> PathBuf {
-    let mut command = Command::new(cc());
+    link_by(Command::new(cc()), name, inputs)
+}
+
+/// The same by another compiler.
+pub(crate) fn link_by(mut command: Command, name: &str, inputs: &[PathBuf]) -> PathBuf {
     command
         .args(inputs)
         .args(["-lm", "-Wl,-rpath"])

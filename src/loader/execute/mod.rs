@@ -1,0 +1,276 @@
+//! Running loaded code. Everything that executes an object's instructions stands in this room.
+#![allow(unsafe_code)] // Turns addresses into functions, and calls them.
+
+#[cfg_attr(
+    all(target_arch = "aarch64", target_os = "linux"),
+    path = "choice_linux_aarch64.rs"
+)]
+#[cfg_attr(
+    not(all(target_arch = "aarch64", target_os = "linux")),
+    path = "choice_others.rs"
+)]
+mod choice;
+#[cfg_attr(unix, path = "exit_unix.rs")]
+#[cfg_attr(not(unix), path = "exit_others.rs")]
+mod exit;
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::mem::transmute;
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+
+use self::choice::choose;
+use self::exit::run_registered;
+use super::automatic::{Array, Automatic, Indirect};
+use super::error::LoadError;
+use super::machine::Machine;
+use super::program::Program;
+use crate::error::Error;
+use crate::id::SectionId;
+use crate::kind::SectionKind;
+use crate::manager::ReservingMemoryManager;
+use crate::num::Address;
+
+/// Somebody's promise that the unwind table of the program that is being linked is true of its code.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TrueEhFrames(());
+
+impl TrueEhFrames {
+    /// # Safety
+    ///
+    /// It is so, for the program that this value is used for.
+    pub(super) unsafe fn promise() -> Self {
+        Self(())
+    }
+
+    /// Asks for the table in section `id`, which is the program's or a part of it, to be registered.
+    pub(super) fn register(
+        self,
+        manager: &mut dyn ReservingMemoryManager,
+        id: SectionId,
+    ) -> Result<(), Error> {
+        // SAFETY: this value is the promise that the table is true; relocated, it still is.
+        unsafe { manager.register_eh_frames(id) }
+    }
+}
+
+/// A program from its constructors to its destructors.
+#[derive(Debug)]
+pub(super) struct Life {
+    automatic: Automatic,
+    /// Once the constructors have run: what they were called with.
+    started: OnceLock<Arguments>,
+}
+
+impl Life {
+    /// Of a program with these functions; `None` if nothing ever runs by itself.
+    pub(super) fn of(automatic: Automatic) -> Option<Box<Self>> {
+        let comes_last = !automatic.destructors.is_empty() || automatic.handle.is_some();
+        let is_any = automatic.comes_first() || comes_last;
+        is_any.then(|| {
+            Box::new(Self {
+                automatic,
+                started: OnceLock::new(),
+            })
+        })
+    }
+
+    /// Ends without destructors.
+    pub(super) fn forget(mut self) {
+        self.automatic = Automatic::default();
+    }
+
+    /// # Safety
+    ///
+    /// Resolvers and constructors do what they may do, here and now.
+    unsafe fn start(&self, arguments: &[CString]) {
+        self.started.get_or_init(|| {
+            for Indirect { resolver, slot } in &self.automatic.indirect {
+                // SAFETY: the symbol's type says that it is a resolver; the rest is the caller's promise.
+                let target = unsafe { choose(code(*resolver)) };
+                let slot = slot.get() as usize as *mut u64;
+                // SAFETY: the slot is a number of the program's own, read-write data that nobody reads yet.
+                unsafe { slot.write(target) };
+            }
+            let mut arguments = Arguments::new(arguments);
+            let count = arguments.count();
+            let strings = arguments.pointers.as_mut_ptr();
+            for function in self.automatic.constructors.iter().flat_map(functions) {
+                type Constructor = unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char);
+                // SAFETY: an array of constructors holds functions that can be called so: those that take no arguments do not
+                // look at them.
+                let function = unsafe { transmute::<*const (), Constructor>(function) };
+                // SAFETY: by this function's contract. The environment is empty: it ends where the arguments do.
+                unsafe { function(count, strings, strings.wrapping_add(count as usize)) };
+            }
+            arguments
+        });
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(handle) = self.automatic.handle {
+            // SAFETY: whoever ran the program's code promised that what it registers may run here.
+            unsafe { run_registered(handle.get() as usize as *mut c_void) };
+        }
+        if self.started.get().is_none() {
+            return;
+        }
+        for function in self.automatic.destructors.iter().flat_map(functions) {
+            // SAFETY: an array of destructors holds functions of this type.
+            let function = unsafe { transmute::<*const (), unsafe extern "C" fn()>(function) };
+            // SAFETY: whoever initialized the program promised that it may run here.
+            unsafe { function() };
+        }
+    }
+}
+
+/// The functions of an array in the order in which they run. Places without one are passed over.
+fn functions(array: &Array) -> impl Iterator<Item = *const ()> + use<> {
+    let Array {
+        start,
+        count,
+        is_backwards,
+    } = *array;
+    let order = move |number: usize| {
+        if is_backwards {
+            count - 1 - number
+        } else {
+            number
+        }
+    };
+    let addresses = (0..count).map(move |number| {
+        let at = (start.get() as usize + order(number) * size_of::<u64>()) as *const u64;
+        // SAFETY: the array is a section of the program, which is finalized and alive. Its alignment is the object's to choose.
+        Address::new(unsafe { at.read_unaligned() })
+    });
+    // Zero and -1 begin and end old lists.
+    let are_none = [0, u64::MAX];
+    let some = addresses.filter(move |address| !are_none.contains(&address.get()));
+    some.map(code)
+}
+
+fn code(address: Address) -> *const () {
+    address.get() as usize as *const ()
+}
+
+/// `argv`: strings and an array of pointers that are the program's to modify, ended by a null pointer (C11, 5.1.2.2.1).
+#[derive(Debug)]
+struct Arguments {
+    _strings: Vec<Vec<u8>>,
+    pointers: Vec<*mut c_char>,
+}
+
+// SAFETY: the pointers are to strings that move along, and only handed to the program.
+unsafe impl Send for Arguments {}
+// SAFETY: as above.
+unsafe impl Sync for Arguments {}
+
+impl Arguments {
+    fn new(arguments: &[CString]) -> Self {
+        let strings = arguments
+            .iter()
+            .map(|argument| argument.as_bytes_with_nul());
+        let mut strings: Vec<Vec<u8>> = strings.map(<[u8]>::to_vec).collect();
+        let pointers = strings.iter_mut().map(|string| string.as_mut_ptr().cast());
+        Self {
+            pointers: pointers.chain([null_mut()]).collect(),
+            _strings: strings,
+        }
+    }
+
+    /// `argc`.
+    fn count(&self) -> c_int {
+        c_int::try_from(self.pointers.len() - 1).expect("arguments fit into memory")
+    }
+}
+
+impl Program {
+    /// Decides for indirect functions, and runs the constructors, in the order of linkers. They are called with `arguments`
+    /// and an empty environment. From the second time on nothing happens.
+    ///
+    /// When the program is dropped, its destructors run: first what it registered by `__cxa_atexit`, as C++ objects do, then
+    /// its `.fini_array`s, on the thread that drops it.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::NotCode`] if the program is for another CPU.
+    ///
+    /// # Safety
+    ///
+    /// All that the program was linked against is alive until it is dropped, and the code does what it may do: here, and its
+    /// destructors where it is dropped. No other thread is still in its code then, also not to end: what C++ registers for
+    /// the end of a thread is code of the program, too.
+    pub unsafe fn initialize(&self, arguments: &[CString]) -> Result<(), LoadError> {
+        if let Some(life) = &self.life {
+            if Some(self.machine) != Machine::HOST {
+                return Err(LoadError::NotCode("a constructor".into()));
+            }
+            // SAFETY: the contract is the same.
+            unsafe { life.start(arguments) };
+        }
+        Ok(())
+    }
+
+    /// The function called `name`, as a function pointer of type `F`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::NoSuchSymbol`]; [`LoadError::NotCode`] if it is data, or if the program is for another CPU;
+    /// [`LoadError::NotInitialized`] if something has to run [before](Self::initialize) it.
+    ///
+    /// # Safety
+    ///
+    /// `F` is a function pointer of the type that the symbol has. It is only called while this program, and all that it was
+    /// linked against, is alive. The code does what it may do; what it registers by `__cxa_atexit` may be run when the program
+    /// is dropped.
+    pub unsafe fn function<F: Copy>(&self, name: &str) -> Result<F, LoadError> {
+        const {
+            assert!(
+                size_of::<F>() == size_of::<fn()>(),
+                "F is a function pointer"
+            )
+        };
+        let code = code(self.callable(name)?);
+        let life = self.life.as_ref();
+        if life.is_some_and(|life| life.automatic.comes_first() && life.started.get().is_none()) {
+            return Err(LoadError::NotInitialized(name.into()));
+        }
+        // SAFETY: both are pointers of the same size; that F is the function's type is the caller's promise.
+        Ok(unsafe { std::mem::transmute_copy::<*const (), F>(&code) })
+    }
+
+    /// [Initializes](Self::initialize) the program, calls the function called `entry` as C calls `main`, with copies of
+    /// `arguments`, and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// As for [`function`](Self::function).
+    ///
+    /// # Safety
+    ///
+    /// `entry` is an `int (int, char **)` that keeps no argument beyond the call. The contract of
+    /// [`initialize`](Self::initialize) holds.
+    pub unsafe fn run_main(&self, entry: &str, arguments: &[CString]) -> Result<i32, LoadError> {
+        type Main = unsafe extern "C" fn(c_int, *mut *mut c_char) -> c_int;
+        self.callable(entry)?; // Before anything runs.
+        // SAFETY: the contract is the same.
+        unsafe { self.initialize(arguments) }?;
+        // SAFETY: the type is the caller's promise; the program lives as long as `self` is borrowed.
+        let main: Main = unsafe { self.function(entry) }?;
+        let mut arguments = Arguments::new(arguments);
+        // SAFETY: argc, argv and the strings are as C says they are, for as long as the call lasts.
+        Ok(unsafe { main(arguments.count(), arguments.pointers.as_mut_ptr()) })
+    }
+
+    /// The code that a symbol names.
+    fn callable(&self, name: &str) -> Result<Address, LoadError> {
+        let symbol = self.symbol(name);
+        let symbol = symbol.ok_or_else(|| LoadError::NoSuchSymbol(name.into()))?;
+        if symbol.kind != Some(SectionKind::Code) || Some(self.machine) != Machine::HOST {
+            return Err(LoadError::NotCode(name.into()));
+        }
+        Ok(symbol.address)
+    }
+}
