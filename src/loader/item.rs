@@ -17,6 +17,8 @@ pub(super) struct Item<'data> {
     /// In bytes.
     pub(super) size: usize,
     pub(super) align: Align,
+    /// The number of its name, if something refers to where all sections of that name begin or end: they lie together.
+    pub(super) bounds: Option<usize>,
     /// Where it is, once it has memory.
     pub(super) place: Option<Place>,
 }
@@ -49,6 +51,12 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The first place from here on in the same section, which is aligned enough, for an item with this alignment.
+    pub(super) fn aligned(self, align: Align) -> Self {
+        let offset = align.up(self.offset).expect("the section has room");
+        self.behind(offset - self.offset)
+    }
+
     /// What lies `size` bytes further on in the same section.
     pub(super) fn behind(self, size: usize) -> Self {
         Self {

@@ -33,10 +33,12 @@ pub(super) fn link(
         placement,
         max_bytes,
         mut objects,
+        earlier,
     } = loader;
     discard_duplicate_groups(&mut objects);
     check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
+    let bounds = symbols.find_bounds(&objects);
     let together = match placement {
         Placement::Together => objects.len(),
         Placement::PerObject => 1,
@@ -44,10 +46,13 @@ pub(super) fn link(
     let starts = (0..objects.len()).step_by(together.max(1));
     let plans = starts.map(|start| {
         let members = start..start + together;
-        Plan::new(members, &objects, &mut symbols, machine)
+        Plan::new(members, &objects, &mut symbols, &bounds, machine)
     });
     let mut plans = plans.collect::<Result<Vec<Plan<'_>>, LoadError>>()?;
-    symbols.resolve(&objects, resolver)?;
+    symbols.resolve(&objects, |name| {
+        let known = earlier.iter().find_map(|program| program.exported(name));
+        known.or_else(|| resolver.resolve(name))
+    })?;
     if let Some(first) = plans.iter_mut().find(|plan| plan.names_the_handle) {
         first.add_handle();
     }
@@ -56,7 +61,7 @@ pub(super) fn link(
     }
 
     let mut attempt = Attempt::new(manager);
-    let map = Map::allocate(&mut plans, &objects, &mut attempt, max_bytes)?;
+    let map = Map::allocate(&mut plans, &objects, bounds.len(), &mut attempt, max_bytes)?;
     let linker = Linker {
         machine,
         objects: &objects,
@@ -76,7 +81,7 @@ pub(super) fn link(
     let symbols = linker.program_symbols();
     let automatic = linker.automatic();
     Ok(Program::new(
-        image, automatic, machine, &objects, sections, &symbols,
+        image, automatic, earlier, machine, &objects, sections, &symbols,
     ))
 }
 
@@ -97,6 +102,7 @@ fn common<'data>((id, symbol): (SymbolId, &super::symbols::Symbol)) -> Option<It
         kind: SectionKind::ReadWriteData,
         size,
         align,
+        bounds: None,
         place: None,
     })
 }
@@ -305,9 +311,11 @@ impl<'data> Linker<'_, 'data> {
             }
             Definition::Common { size, .. } => Ok(size as u64),
             Definition::Absent => Ok(0),
-            Definition::Got | Definition::Handle | Definition::Outside(_) | Definition::None => {
-                Err(Misfit::Unplaced(Unplaced::Unsized))
-            }
+            Definition::Got
+            | Definition::Handle
+            | Definition::Bound { .. }
+            | Definition::Outside(_)
+            | Definition::None => Err(Misfit::Unplaced(Unplaced::Unsized)),
         }
     }
 
@@ -422,7 +430,15 @@ impl<'data> Linker<'_, 'data> {
             };
             let address = self.locations[id.number()].ok()?;
             let name = self.symbols.name(self.objects, id);
-            Some((name, Symbol { address, kind }))
+            let is_hidden = symbol.hidden;
+            Some((
+                name,
+                Symbol {
+                    address,
+                    kind,
+                    is_hidden,
+                },
+            ))
         };
         self.symbols.globals().filter_map(symbol).collect()
     }

@@ -77,6 +77,7 @@ fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) 
         Definition::Common { .. } => Ok(map.common(id)),
         Definition::Got => Err(Unplaced::Got),
         Definition::Handle => map.handle().ok_or(Unplaced::Nowhere),
+        Definition::Bound { name, is_end } => map.bound(name, is_end).ok_or(Unplaced::Nowhere),
         Definition::Outside(address) => Ok(address),
         Definition::Absent => Err(Unplaced::Absent),
         Definition::None => Err(Unplaced::Nowhere), // Nobody refers to it.

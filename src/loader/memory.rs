@@ -175,6 +175,8 @@ pub(super) struct Map {
     indirect_stubs: HashMap<SymbolId, Address>,
     indirect_slots: HashMap<SymbolId, Address>,
     handle: Option<Address>,
+    /// By the number of their name, where sections begin and end that lie together.
+    bounds: Vec<Option<(Address, Address)>>,
 }
 
 impl Map {
@@ -182,6 +184,7 @@ impl Map {
     pub(super) fn allocate(
         plans: &mut [Plan<'_>],
         objects: &[Object<'_>],
+        bounds: usize,
         attempt: &mut Attempt<'_>,
         limit: usize,
     ) -> Result<Self, LoadError> {
@@ -194,6 +197,7 @@ impl Map {
             indirect_stubs: HashMap::new(),
             indirect_slots: HashMap::new(),
             handle: None,
+            bounds: vec![None; bounds],
         };
         for (plan, requests) in plans.iter_mut().zip(&requests) {
             let space = AllocationSpace::Sections(requests);
@@ -215,14 +219,36 @@ impl Map {
     ) -> Result<(), LoadError> {
         let mut requests = requests.iter();
         let mut table = None;
+        let mut rests: Vec<Option<Place>> = vec![None; self.bounds.len()];
         for item in &mut plan.items {
-            let place = match table.filter(|_| item.is_unwind()) {
-                Some(rest) => rest,
-                None => attempt.allocate(requests.next().expect("one for each but the parts"))?,
+            let mut allocate = || attempt.allocate(requests.next().expect("all were announced"));
+            let place = match (table, item.bounds) {
+                (Some(rest), _) if item.is_unwind() => rest,
+                (_, Some(name)) => match rests[name] {
+                    Some(rest) => rest.aligned(item.align),
+                    None if self.bounds[name].is_some() => {
+                        return Err(LoadError::Malformed {
+                            object: objects[item.object].name.clone(),
+                            reason: format!(
+                                "something refers to where all sections {} begin or end, and they are not in one \
+                                 reservation",
+                                item.name
+                            ),
+                        });
+                    }
+                    None => allocate()?,
+                },
+                _ => allocate()?,
             };
+            let rest = place.behind(item.size);
             if item.is_unwind() {
                 plan.unwind_table = Some(place.id);
-                table = Some(place.behind(item.size));
+                table = Some(rest);
+            }
+            if let Some(name) = item.bounds {
+                rests[name] = Some(rest);
+                let (start, end) = self.bounds[name].get_or_insert((place.address, rest.address));
+                (*start, *end) = (*start, rest.address);
             }
             item.place = Some(place);
             match item.content {
@@ -262,6 +288,12 @@ impl Map {
         self.indirect_slots[&symbol]
     }
 
+    /// Where the sections of a name begin, or where they end.
+    pub(super) fn bound(&self, name: usize, is_end: bool) -> Option<Address> {
+        let (start, end) = self.bounds[name]?;
+        Some(if is_end { end } else { start })
+    }
+
     /// Where the program's handle is, if it has one.
     pub(super) fn handle(&self) -> Option<Address> {
         self.handle
@@ -273,7 +305,8 @@ impl Map {
     }
 }
 
-/// What to announce for a plan: each item, but of the parts of the unwind table the table, in place of the first of them.
+/// What to announce for a plan: each item, but of the parts of the unwind table the table, in place of the first of them, and of
+/// sections that lie together what holds them all.
 fn requests<'data>(plan: &Plan<'data>) -> Vec<SectionRequest<'data>> {
     let parts = || plan.items.iter().filter(|item| item.is_unwind());
     let size = parts().map(|part| part.size).sum(); // Files are in memory: their sum is a number.
@@ -281,14 +314,30 @@ fn requests<'data>(plan: &Plan<'data>) -> Vec<SectionRequest<'data>> {
     let table = SectionRequest::new(".eh_frame", kind, size, Align::of::<u64>());
     let mut table = Some(table.with_eh_frame_terminator());
     let mut requests = Vec::with_capacity(plan.items.len());
+    let mut bounds = Vec::new();
     for item in &plan.items {
-        if item.is_unwind() {
-            requests.extend(table.take());
-        } else {
-            requests.push(item.request());
+        match item.bounds {
+            _ if item.is_unwind() => requests.extend(table.take()),
+            Some(name) if bounds.contains(&name) => {}
+            Some(name) => {
+                bounds.push(name);
+                requests.push(together(plan, name, item));
+            }
+            None => requests.push(item.request()),
         }
     }
     requests
+}
+
+/// What to announce for all sections of one name, of which `first` is the first.
+fn together<'data>(plan: &Plan<'data>, name: usize, first: &Item<'data>) -> SectionRequest<'data> {
+    let items = || plan.items.iter().filter(|item| item.bounds == Some(name));
+    let size = items().try_fold(0, |end: usize, item| {
+        item.align.up(end)?.checked_add(item.size)
+    });
+    let align = items().map(|item| item.align).max().unwrap_or(Align::ONE);
+    // Nobody has so much, which will be said when it is asked for.
+    SectionRequest::new(first.name, first.kind, size.unwrap_or(usize::MAX), align)
 }
 
 /// The memory manager refused.

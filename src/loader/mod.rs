@@ -25,6 +25,8 @@ mod resolver;
 mod symbols;
 mod x86_64;
 
+use std::sync::Arc;
+
 pub use error::{LoadError, Place, UndefinedSymbol};
 pub use library::Library;
 pub use machine::Machine;
@@ -55,6 +57,7 @@ pub struct Loader<'data> {
     placement: Placement,
     max_bytes: usize,
     objects: Vec<Object<'data>>,
+    earlier: Vec<Arc<Program>>,
 }
 
 impl<'data> Loader<'data> {
@@ -82,6 +85,7 @@ impl<'data> Loader<'data> {
             placement: Placement::default(),
             max_bytes: Self::MAX_BYTES,
             objects: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 
@@ -95,6 +99,15 @@ impl<'data> Loader<'data> {
     /// alignment. 1 GiB if nobody decides.
     pub fn with_max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
+        self
+    }
+
+    /// Links against an earlier program: what no object defines is first looked for there, among the symbols that are not
+    /// hidden. Of several programs the first one that has a symbol counts.
+    ///
+    /// The new program keeps the earlier one alive.
+    pub fn with_program(mut self, earlier: Arc<Program>) -> Self {
+        self.earlier.push(earlier);
         self
     }
 
@@ -112,7 +125,7 @@ impl<'data> Loader<'data> {
 
     /// Makes a program of all objects: plans, allocates, resolves, relocates, checks, and finalizes.
     ///
-    /// `resolver` is asked for what no object defines. Finalization is `manager`'s, so it includes whatever else is in flight
+    /// `resolver` is asked for what neither an object nor an earlier program defines. Finalization is `manager`'s, so it includes whatever else is in flight
     /// there.
     ///
     /// # Errors

@@ -87,6 +87,9 @@ impl Once {
     }
 }
 
+/// Names of sections that lie together, with their numbers.
+type Bounds<'data> = std::collections::HashMap<&'data str, usize>;
+
 /// The contents of one reservation.
 #[derive(Debug)]
 pub(super) struct Plan<'data> {
@@ -115,12 +118,13 @@ impl<'data> Plan<'data> {
         members: Range<usize>,
         objects: &[Object<'data>],
         symbols: &mut Symbols,
+        bounds: &Bounds<'_>,
         machine: Machine,
     ) -> Result<Self, LoadError> {
         let (first, last) = (&objects[members.start], &objects[members.end - 1]);
         let of_members = first.first_symbol..last.first_symbol + last.symbols.len();
         let mut plan = Self {
-            items: sections(members.clone(), objects)?,
+            items: sections(members.clone(), objects, bounds)?,
             objects: members,
             rows: Vec::new(),
             slots: Once::new(of_members.clone()),
@@ -214,9 +218,11 @@ impl<'data> Plan<'data> {
                 self.objects.contains(&object)
             }
             Definition::Got => true,
-            Definition::Handle | Definition::None | Definition::Outside(_) | Definition::Absent => {
-                false
-            }
+            Definition::Handle
+            | Definition::Bound { .. }
+            | Definition::None
+            | Definition::Outside(_)
+            | Definition::Absent => false,
         }
     }
 
@@ -270,6 +276,7 @@ impl<'data> Plan<'data> {
             kind,
             size: count.saturating_mul(size), // Nobody has so much, which will be said when it is asked for.
             align: Align::of::<u64>(),
+            bounds: None,
             place: None,
         });
     }
@@ -283,6 +290,7 @@ impl<'data> Plan<'data> {
 fn sections<'data>(
     members: Range<usize>,
     objects: &[Object<'data>],
+    bounds: &Bounds<'_>,
 ) -> Result<Vec<Item<'data>>, LoadError> {
     let known = objects[members.clone()]
         .iter()
@@ -301,6 +309,7 @@ fn sections<'data>(
                 kind: section.kind,
                 size: section.size,
                 align: section.align,
+                bounds: bounds.get(section.name).copied(),
                 place: None,
             };
             if section.is_eh_frame() {
@@ -316,6 +325,23 @@ fn sections<'data>(
             }
             items.push(item);
         }
+    }
+    // Sections that lie together are of one kind, variables if any of them are.
+    let mut kinds = vec![SectionKind::Code; bounds.len()];
+    for (item, name) in items.iter().filter_map(|item| Some((item, item.bounds?))) {
+        kinds[name] = kinds[name].max(item.kind);
+    }
+    for item in &mut items {
+        let Some(kind) = item.bounds.map(|name| kinds[name]) else {
+            continue;
+        };
+        if item.kind == SectionKind::Code && kind != SectionKind::Code {
+            return Err(LoadError::Malformed {
+                object: objects[item.object].name.clone(),
+                reason: format!("{} is code here, and data elsewhere", item.name),
+            });
+        }
+        item.kind = kind;
     }
     Ok(items)
 }

@@ -3,6 +3,7 @@
 //! There may be very many of them, so that the names are one piece of memory, in which everything else has its number.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -17,8 +18,8 @@ use crate::num::Address;
 
 /// Objects that were linked, in memory that they run from.
 ///
-/// Dropping it gives the memory back. Whoever calls into it keeps it alive meanwhile, and with it what it was linked against:
-/// libraries, and other programs whose addresses the resolver gave.
+/// Dropping it gives the memory back. Whoever calls into it keeps it alive meanwhile, and with it what it was linked against.
+/// The programs of [`Loader::with_program`](super::Loader::with_program) it keeps alive itself.
 #[derive(Debug)]
 pub struct Program {
     /// What runs by itself. In front of the image: it ends before its memory does.
@@ -33,6 +34,8 @@ pub struct Program {
     /// Numbers of `symbols`.
     by_name: HashTable<u32>,
     hashes: DefaultHashBuilder,
+    /// What it was linked against.
+    _earlier: Vec<Arc<Program>>,
 }
 
 /// A section of an object, or something that the linker made.
@@ -53,6 +56,8 @@ pub(super) struct Symbol {
     pub(super) address: Address,
     /// Of what it is defined in; `None` for an absolute one.
     pub(super) kind: Option<SectionKind>,
+    /// Whether it is for this program only.
+    pub(super) is_hidden: bool,
 }
 
 /// Texts, one behind the other.
@@ -123,6 +128,7 @@ impl Program {
     pub(super) fn new<'data>(
         image: Image,
         automatic: Automatic,
+        earlier: Vec<Arc<Self>>,
         machine: Machine,
         objects: &[Object<'data>],
         sections: impl Iterator<Item = (&'data str, Section)> + Clone,
@@ -158,6 +164,7 @@ impl Program {
         }
         Self {
             life: Life::of(automatic),
+            _earlier: earlier,
             image,
             machine,
             names,
@@ -179,6 +186,12 @@ impl Program {
 
     fn symbol_name(&self, number: usize) -> &str {
         self.names.get(self.objects + self.sections.len() + number)
+    }
+
+    /// The address of a symbol that is there for other programs, too.
+    pub(super) fn exported(&self, name: &str) -> Option<Address> {
+        let symbol = self.symbol(name).filter(|symbol| !symbol.is_hidden);
+        symbol.map(|symbol| symbol.address)
     }
 
     /// The address of a global symbol that an object defines.
@@ -215,7 +228,7 @@ impl Program {
         &mut self.image
     }
 
-    /// The memory, to keep or to leak without the names. Destructors do not run.
+    /// The memory, to keep or to leak without the names. Destructors do not run, and earlier programs are no longer kept alive.
     pub fn into_image(self) -> Image {
         if let Some(life) = self.life {
             life.forget();

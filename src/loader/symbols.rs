@@ -1,13 +1,12 @@
 //! The program's global symbols: who defines which, which definition counts, and which copy of a section group is kept.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::error::{LoadError, UndefinedSymbol};
 use super::object::{self, Binding, Object, Place, Scope};
-use super::resolver::Resolver;
 use crate::num::{Address, Align};
 
 /// What is a linker's to define: the GOT, as both ABIs call it, and the program's handle, as the Itanium C++ ABI does.
@@ -51,7 +50,7 @@ pub(super) struct Symbol {
     /// Whether every object that needs it can do without it.
     weak: bool,
     /// Whether some object says that the program itself defines it.
-    hidden: bool,
+    pub(super) hidden: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +73,8 @@ pub(super) enum Definition {
     Got,
     /// The program's handle.
     Handle,
+    /// Where the sections begin that have the name with this number, or where they end.
+    Bound { name: usize, is_end: bool },
     /// By the resolver.
     Outside(Address),
     /// By nobody, and nobody insists: its address is zero.
@@ -164,6 +165,37 @@ impl Symbols {
         Ok(Self { all })
     }
 
+    /// Finds the symbols that no object defines and that linkers put where all sections of a name begin and end: `__start_` and
+    /// `__stop_` before a name as C has them. The result is the numbers of these names.
+    pub(super) fn find_bounds<'data>(
+        &mut self,
+        objects: &[Object<'data>],
+    ) -> HashMap<&'data str, usize> {
+        let mut names = HashMap::new();
+        let mut sections: Option<HashSet<&str>> = None;
+        for number in 0..self.all.len() {
+            let symbol = &self.all[number];
+            let is_open = symbol.is_global && symbol.definition == Definition::None;
+            if !is_open || symbol.stands_for.number() != number {
+                continue;
+            }
+            let name = name(objects, &self.all, symbol.stands_for);
+            let Some((section, is_end)) = bound(name) else {
+                continue;
+            };
+            let sections = sections.get_or_insert_with(|| {
+                let sections = objects.iter().flat_map(|object| &object.sections);
+                sections.flatten().map(|section| section.name).collect()
+            });
+            if sections.contains(section) {
+                let next = names.len();
+                let name = *names.entry(section).or_insert(next);
+                self.all[number].definition = Definition::Bound { name, is_end };
+            }
+        }
+        names
+    }
+
     /// The symbol that stands for symbol `index` of an object.
     pub(super) fn id(&self, object: &Object<'_>, index: usize) -> SymbolId {
         self.all[SymbolId::of(object, index).number()].stands_for
@@ -204,7 +236,7 @@ impl Symbols {
     pub(super) fn resolve(
         &mut self,
         objects: &[Object<'_>],
-        resolver: &dyn Resolver,
+        resolve: impl Fn(&str) -> Option<Address>,
     ) -> Result<(), LoadError> {
         let mut missing = Vec::new();
         for number in 0..self.all.len() {
@@ -214,7 +246,7 @@ impl Symbols {
             }
             let name = name(objects, &self.all, symbol.stands_for);
             let asked = std::str::from_utf8(name).ok().filter(|_| !symbol.hidden);
-            let definition = match asked.and_then(|name| resolver.resolve(name)) {
+            let definition = match asked.and_then(&resolve) {
                 Some(address) => Definition::Outside(address),
                 None if symbol.weak => Definition::Absent,
                 None => {
@@ -254,6 +286,16 @@ impl Symbol {
 fn name<'data>(objects: &[Object<'data>], all: &[Symbol], id: SymbolId) -> &'data [u8] {
     let object = &objects[all[id.number()].object];
     object.symbols[id.number() - object.first_symbol].name
+}
+
+/// Of which sections a symbol is the begin, or the end; then this is true.
+fn bound(symbol: &[u8]) -> Option<(&str, bool)> {
+    let symbol = std::str::from_utf8(symbol).ok()?;
+    let begin = symbol.strip_prefix("__start_").map(|name| (name, false));
+    let (name, is_end) = begin.or_else(|| Some((symbol.strip_prefix("__stop_")?, true)))?;
+    let is_of_c = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = name.chars().all(is_of_c) && !name.starts_with(|c: char| c.is_ascii_digit());
+    (is_name && !name.is_empty()).then_some((name, is_end))
 }
 
 /// The definition that counts of two, as linkers agree: a strong one over a common one over a weak one, the first of two
