@@ -1,22 +1,31 @@
 //! Loads, links and runs object files: `llvm-rtdyld`'s job, on this crate's loader.
 //!
-//! `rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object | --window] [--print-alloc-requests] OBJECT...
-//! [--args ARGUMENT...]`
+//! `rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--manager=dedicated|per-object|window] [--preallocate=BYTES]
+//! [--print-alloc-requests] [--show-times] OBJECT... [--args ARGUMENT...]`
 //!
-//! Loads all objects into one block, calls the entry as C calls `main` (its first argument is the first object), and exits with
-//! its result. What the objects do not define comes from this process and the libraries. `--per-object` gives each object a
-//! block of its own, wherever the system maps it; `--window` gives each a reservation of its own in one window, where they
-//! reach each other. `--print-alloc-requests` prints what the loader asks the memory manager for. Failures of its own are one
-//! line, and status 1.
+//! Loads all objects, runs their constructors, calls the entry as C calls `main` (its first argument is the first object), and
+//! exits with its result. What the objects do not define comes from this process and the libraries.
+//!
+//! | option | what |
+//! |---|---|
+//! | `--manager=dedicated` | all objects share one block: the default |
+//! | `--manager=per-object` | each has a block of its own, wherever the system maps it |
+//! | `--manager=window` | each has a reservation of its own in one window, where they reach each other |
+//! | `--preallocate=BYTES` | a block has as many bytes of each kind more than its objects need; 0, the default, is what they need |
+//! | `--print-alloc-requests` | prints what the loader asks the memory manager for |
+//! | `--show-times` | says at the end, on standard error, how long reading, linking and running took |
+//!
+//! One dash is as good as two. Failures of its own are one line, and status 1.
 
 use std::ffi::CString;
 use std::process::exit;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use nearcode::loader::{Library, LoadError, Loader, Placement};
 use nearcode::{
-    Address, AllocationSpace, Error, Image, ReservationId, ReservingMemoryManager, SectionId,
-    SectionKind, SectionMemoryManager, SectionRequest, Window,
+    Address, AllocationSpace, DedicatedBlocks, Error, Image, PerKind, ReservationId,
+    ReservingMemoryManager, SectionId, SectionKind, SectionMemoryManager, SectionRequest, Window,
 };
 
 fn main() {
@@ -29,14 +38,17 @@ fn main() {
     }
 }
 
-const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--per-object | --window] \
-    [--print-alloc-requests] OBJECT... [--args ARGUMENT...]";
+const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... \
+    [--manager=dedicated|per-object|window] [--preallocate=BYTES] [--print-alloc-requests] [--show-times] OBJECT... \
+    [--args ARGUMENT...]";
 
 struct Options {
     entry: String,
     libraries: Vec<String>,
-    placement: Placement,
-    manager: fn() -> Result<SectionMemoryManager, Error>,
+    manager: Manager,
+    /// More of each kind of memory than is needed, in bytes.
+    preallocate: usize,
+    times: Option<Times>,
     /// What stands between the loader and the manager.
     shell: fn(SectionMemoryManager) -> Box<dyn ReservingMemoryManager>,
     objects: Vec<String>,
@@ -48,35 +60,95 @@ impl Options {
         let mut options = Self {
             entry: "main".into(),
             libraries: Vec::new(),
-            placement: Placement::Together,
-            manager: || Ok(SectionMemoryManager::new()),
+            manager: Manager::Dedicated,
+            preallocate: 0,
+            times: None,
             shell: |manager| Box::new(manager),
             objects: Vec::new(),
             arguments: Vec::new(),
         };
         while let Some(word) = words.next() {
-            match word.split_once('=').unwrap_or((&word, "")) {
-                ("--help", "") => return Err(USAGE.into()),
-                ("--execute", "") => {} // What it does anyway.
-                ("--entry", name) if !name.is_empty() => options.entry = name.into(),
-                ("--dylib", name) if !name.is_empty() => options.libraries.push(name.into()),
-                ("--per-object", "") => options.placement = Placement::PerObject,
-                ("--window", "") => {
-                    options.placement = Placement::PerObject;
-                    options.manager = || Ok(SectionMemoryManager::in_window(&Window::new()?));
+            let Some(option) = word.strip_prefix('-') else {
+                options.objects.push(word);
+                continue;
+            };
+            let option = option.strip_prefix('-').unwrap_or(option);
+            match option.split_once('=').unwrap_or((option, "")) {
+                ("help", "") => {
+                    println!("{USAGE}");
+                    exit(0);
                 }
-                ("--print-alloc-requests", "") => {
+                ("execute", "") => {} // What it does anyway.
+                ("entry", name) if !name.is_empty() => options.entry = name.into(),
+                ("dylib", name) if !name.is_empty() => options.libraries.push(name.into()),
+                ("manager", "dedicated") => options.manager = Manager::Dedicated,
+                ("manager", "per-object") => options.manager = Manager::PerObject,
+                ("manager", "window") => options.manager = Manager::Window,
+                ("preallocate", bytes) => {
+                    let bytes = bytes
+                        .parse()
+                        .map_err(|_| format!("{word} is no number of bytes"));
+                    options.preallocate = bytes?;
+                }
+                ("print-alloc-requests", "") => {
                     options.shell = |manager| Box::new(Printing(manager))
                 }
-                ("--args", "") => options.arguments.extend(words.by_ref()),
-                _ if word.starts_with("--") => return Err(format!("{word} is no option; {USAGE}")),
-                _ => options.objects.push(word),
+                ("show-times", "") => options.times = Some(Times::default()),
+                ("args", "") => options.arguments.extend(words.by_ref()),
+                _ => return Err(format!("{word} is no option; {USAGE}")),
             }
         }
         if options.objects.is_empty() {
             return Err(format!("no object file; {USAGE}"));
         }
         Ok(options)
+    }
+}
+
+/// Who gives memory to which objects.
+#[derive(Clone, Copy, PartialEq)]
+enum Manager {
+    Dedicated,
+    PerObject,
+    Window,
+}
+
+impl Manager {
+    fn placement(self) -> Placement {
+        match self {
+            Self::Dedicated => Placement::Together,
+            Self::PerObject | Self::Window => Placement::PerObject,
+        }
+    }
+
+    fn start(self, preallocate: usize) -> Result<SectionMemoryManager, Error> {
+        let headroom = PerKind::new(preallocate, preallocate, preallocate);
+        Ok(match self {
+            Self::Dedicated | Self::PerObject => {
+                SectionMemoryManager::with_blocks(DedicatedBlocks::new().with_headroom(headroom))
+            }
+            Self::Window => SectionMemoryManager::in_window(&Window::new()?),
+        })
+    }
+}
+
+/// How long each part took, printed when it goes.
+#[derive(Clone, Default)]
+struct Times(Vec<(&'static str, Duration)>);
+
+impl Times {
+    fn add(this: &mut Option<Self>, part: &'static str, start: Instant) {
+        if let Some(Self(parts)) = this {
+            parts.push((part, start.elapsed()));
+        }
+    }
+}
+
+impl Drop for Times {
+    fn drop(&mut self) {
+        for (part, time) in &self.0 {
+            eprintln!("{:>12.6} s  {part}", time.as_secs_f64());
+        }
     }
 }
 
@@ -105,15 +177,24 @@ fn load_and_call(
     }
     libraries.insert(0, Library::process()?);
 
-    let mut loader = Loader::new()?.with_placement(options.placement);
+    let mut times = options.times.clone();
+    let start = Instant::now();
+    let mut loader = Loader::new()?.with_placement(options.manager.placement());
     for (name, bytes) in options.objects.iter().zip(files) {
         loader.load(name, bytes)?;
     }
-    let mut manager = (options.shell)((options.manager)()?);
+    Times::add(&mut times, "reading objects", start);
+    let start = Instant::now();
+    let mut manager = (options.shell)(options.manager.start(options.preallocate)?);
     // SAFETY: whoever names an object on the command line wants its code to run; its unwind tables come with it.
     let program = unsafe { loader.link_with_eh_frames(&mut *manager, &libraries) }?;
+    Times::add(&mut times, "linking", start);
+    let start = Instant::now();
     // SAFETY: as above; the entry of a C program is its `main`.
-    unsafe { program.run_main(&options.entry, arguments) }
+    let status = unsafe { program.run_main(&options.entry, arguments) };
+    drop(program); // Its destructors run.
+    Times::add(&mut times, "running", start);
+    status
 }
 
 /// A memory manager that says what it is asked for, in llvm-rtdyld's words.

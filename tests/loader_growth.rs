@@ -89,7 +89,7 @@ fn destructors_run_once_when_the_program_is_dropped_and_only_if_constructors_did
 /// Registrations of three objects, one of which has none, and another has them in two pieces.
 fn registrations() -> [File; 3] {
     let entry = "struct entry { int number; };\n\
-        #define ENTRY(n) __attribute__((section(\"entries\"), used)) static struct entry entry##n = { n };\n";
+        #define ENTRY(n) __attribute__((section(\"entries\"), used, aligned(4))) static struct entry entry##n = { n };\n";
     let bounds = "extern struct entry __start_entries[], __stop_entries[];\n\
         extern char __start_nobody[] __attribute__((weak));\n\
         int sum(void) { int sum = 0; for (struct entry *e = __start_entries; e < __stop_entries; ++e) sum += e->number; return sum; }\n\

@@ -216,6 +216,32 @@ fn cxx() -> &'static Program {
     })
 }
 
+/// Functions in 70,000 sections of their own, more than fit into the numbers of ELF's first version, and a C program that
+/// calls all of them. Compilers take a minute for such an object with `-ffunction-sections`; an assembler takes a second.
+fn many_sections() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let function = if cfg!(target_arch = "aarch64") {
+            "movz w1, #\\n & 0xffff\nmovk w1, #\\n >> 16, lsl #16\nadd w0, w0, w1\nret"
+        } else {
+            "lea \\n(%rdi), %eax\nret"
+        };
+        let text = format!(
+            ".altmacro\n.macro one n\n.section .text.f\\n,\"ax\",%progbits\nf\\n:\n{function}\n\
+             .section .data.rel.ro,\"aw\"\n.quad f\\n\n.endm\n\
+             .section .data.rel.ro,\"aw\"\n.globl all\nall:\nn = 0\n\
+             .rept 70000\none %n\nn = n + 1\n.endr\n.quad 0\n.section .note.GNU-stack,\"\"\n"
+        );
+        let source = support::text_file("many_sections.s", &text);
+        let object = support::compile(&source, &[]);
+        let text = "#include <stdio.h>\nextern int (*const all[])(int);\n\
+             int main(void) { unsigned sum = 0; for (int i = 0; all[i]; ++i) sum = sum * 31 + all[i](i);\n\
+             printf(\"%u\\nof\\nmany\\nfunctions\\n\", sum); return 0; }\n";
+        let main = support::compile_text("many_main", text, &["-O1", "-fPIC"]);
+        Program::new("many_sections", vec![main, object], vec![], &[])
+    })
+}
+
 fn runs_as_linked(program: &Program) {
     assert_eq!(program.load(support::rtdyld(None)), program.linked);
 }
@@ -233,7 +259,7 @@ fn runs_as_linked_in_a_window(program: &Program) {
     let library = support::shared(&support::source("scatter.c"));
     for preload in [None, Some(library.as_path())] {
         let mut rtdyld = support::rtdyld(preload);
-        rtdyld.arg("--window");
+        rtdyld.arg("--manager=window");
         assert_eq!(program.load(rtdyld), program.linked, "{preload:?}");
     }
 }
@@ -285,6 +311,13 @@ fn exceptions_and_static_objects_of_cplusplus_work_as_when_linked() {
     runs_as_linked(cxx());
     runs_as_linked_when_scattered(cxx());
     runs_as_linked_in_a_window(cxx());
+}
+
+#[test]
+fn an_object_of_70_000_sections_runs_as_it_does_when_linked() {
+    runs_as_linked(many_sections());
+    runs_as_linked_when_scattered(many_sections());
+    runs_as_linked_in_a_window(many_sections());
 }
 
 #[test]
@@ -373,9 +406,9 @@ fn distance_with(option: &str) -> u64 {
 
 #[test]
 fn in_a_window_the_reservations_of_all_objects_lie_within_2_gib() {
-    let far = distance_with("--per-object");
+    let far = distance_with("--manager=per-object");
     assert!(far > 2 << 30, "nothing was scattered: {far:#x}");
-    let near = distance_with("--window");
+    let near = distance_with("--manager=window");
     assert!(near < 2 << 30, "{near:#x}");
 }
 
@@ -387,7 +420,7 @@ fn a_program_of_one_object_needs_no_common_block() {
     let program = Program::new("sqlite_whole", vec![object], vec![], &arguments);
     let library = support::shared(&support::source("scatter.c"));
     let mut rtdyld = support::rtdyld(Some(&library));
-    rtdyld.arg("--per-object");
+    rtdyld.arg("--manager=per-object");
     assert_eq!(program.load(rtdyld), program.linked);
 }
 
@@ -395,7 +428,7 @@ fn a_program_of_one_object_needs_no_common_block() {
 fn objects_out_of_reach_of_each_other_are_refused_with_the_relocations_name() {
     let library = support::shared(&support::source("scatter.c"));
     let mut rtdyld = support::rtdyld(Some(&library));
-    rtdyld.arg("--per-object");
+    rtdyld.arg("--manager=per-object");
     let refused = lua().load(rtdyld);
     let kind = if cfg!(target_arch = "aarch64") {
         "R_AARCH64_"
