@@ -222,7 +222,7 @@ fn many_sections() -> &'static Program {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let function = if cfg!(target_arch = "aarch64") {
-            "movz w1, #\\n & 0xffff\nmovk w1, #\\n >> 16, lsl #16\nadd w0, w0, w1\nret"
+            "ldr w1, 1f\nadd w0, w0, w1\nret\n1: .long \\n"
         } else {
             "lea \\n(%rdi), %eax\nret"
         };
