@@ -12,8 +12,8 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use nearcode::loader::{LoadError, Loader, Placement, Program};
-use nearcode::{Address, SectionMemoryManager, Window};
+use nearcode::loader::{LoadError, Loader, Placement, Program, ProgramSection};
+use nearcode::{Address, SectionMemoryManager, SectionRequest, Window};
 
 use objects::{File, call, link, number};
 
@@ -196,4 +196,48 @@ fn a_program_keeps_alive_what_it_was_linked_against() {
 /// The `int` at a symbol.
 fn number_of(program: &Program, symbol: &str) -> i32 {
     number(program, symbol) as u32 as i32
+}
+
+#[test]
+fn a_program_for_another_address_space_is_relocated_for_it_and_does_not_run_here() {
+    let file = c(
+        "elsewhere",
+        "int variable = 5; int *pointer = &variable; int get(void) { return *pointer; } int (*function)(void) = get;",
+    );
+    let files = [&file];
+    let window = Window::new().unwrap();
+    let mut manager = SectionMemoryManager::in_window(&window);
+    // All of it 2^40 bytes further up.
+    let further_up = |_: &SectionRequest<'_>, here: Address| here.wrapping_add(1 << 40);
+    let program = loader(&files).map_section(further_up);
+    let program = program.link(&mut manager, &()).unwrap();
+    let address = |name| program.address(name).unwrap();
+    let here = |name| {
+        let own = |section: &ProgramSection<'_>| {
+            let offset = address(name).get().wrapping_sub(section.address().get());
+            (offset < section.size() as u64).then_some((section.id(), offset as usize))
+        };
+        let (id, offset) = program.sections().find_map(|s| own(&s)).unwrap();
+        let start = program.image().pointer(id).unwrap();
+        // SAFETY: these are symbols of 8 bytes of data, in an image that is alive.
+        unsafe { start.add(offset).cast::<u64>().read_unaligned() }
+    };
+    assert_eq!(here("pointer"), address("variable").get());
+    assert_eq!(here("function"), address("get").get());
+    let distance = address("get").get() - window.address().get();
+    assert_eq!(distance >> 40, 1);
+    // SAFETY: the type is the function's; it is not called.
+    let refused = unsafe { program.function::<extern "C" fn() -> i32>("get") };
+    assert!(matches!(refused, Err(LoadError::NotCode(_))));
+    drop(program);
+
+    let crooked = loader(&files).map_section(|_, here| here.wrapping_add(1));
+    let refused = crooked.link(&mut manager, &()).unwrap_err().to_string();
+    assert!(refused.contains("not aligned"), "{refused}");
+    let unwound = loader(&files).map_section(further_up);
+    // SAFETY: refused.
+    let refused = unsafe { unwound.link_with_eh_frames(&mut manager, &()) };
+    assert!(refused.is_err());
+    let stats = window.stats();
+    assert_eq!((stats.objects(), stats.in_flight()), (0, 0));
 }

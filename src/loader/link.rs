@@ -16,6 +16,7 @@ use super::relocation::{Operand, Row};
 use super::resolver::Resolver;
 use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups, text};
 use super::{Loader, Placement};
+use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::manager::ReservingMemoryManager;
 use crate::num::{Address, Span};
@@ -34,7 +35,12 @@ pub(super) fn link(
         max_bytes,
         mut objects,
         earlier,
+        elsewhere,
     } = loader;
+    if elsewhere.is_some() && eh_frames.is_some() {
+        return Err(Error::Unsupported("unwinding in another address space").into());
+    }
+    let runs_here = elsewhere.is_none() && Some(machine) == Machine::HOST;
     discard_duplicate_groups(&mut objects);
     check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
@@ -60,7 +66,7 @@ pub(super) fn link(
         plans[common.object / together].items.push(common);
     }
 
-    let mut attempt = Attempt::new(manager);
+    let mut attempt = Attempt::new(manager, elsewhere);
     let map = Map::allocate(&mut plans, &objects, bounds.len(), &mut attempt, max_bytes)?;
     let linker = Linker {
         machine,
@@ -81,7 +87,7 @@ pub(super) fn link(
     let symbols = linker.program_symbols();
     let automatic = linker.automatic();
     Ok(Program::new(
-        image, automatic, earlier, machine, &objects, sections, &symbols,
+        image, automatic, earlier, runs_here, &objects, sections, &symbols,
     ))
 }
 

@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::Elsewhere;
 use super::error::LoadError;
 use super::item::{Content, Item, Place};
 use super::object::Object;
@@ -73,15 +74,20 @@ fn check_size(
 }
 
 /// Reservations that are given up unless they are finalized.
-pub(super) struct Attempt<'m> {
+pub(super) struct Attempt<'m, 'data> {
     pub(super) manager: &'m mut dyn ReservingMemoryManager,
+    elsewhere: Option<Elsewhere<'data>>,
     reservations: Vec<ReservationId>,
 }
 
-impl<'m> Attempt<'m> {
-    pub(super) fn new(manager: &'m mut dyn ReservingMemoryManager) -> Self {
+impl<'m, 'data> Attempt<'m, 'data> {
+    pub(super) fn new(
+        manager: &'m mut dyn ReservingMemoryManager,
+        elsewhere: Option<Elsewhere<'data>>,
+    ) -> Self {
         Self {
             manager,
+            elsewhere,
             reservations: Vec::new(),
         }
     }
@@ -102,15 +108,25 @@ impl<'m> Attempt<'m> {
     /// Allocates what was announced.
     fn allocate(&mut self, request: &SectionRequest<'_>) -> Result<Place, Error> {
         let id = self.manager.allocate_section(request)?;
+        let mut address = self.manager.address(id)?;
+        if let Some(Elsewhere(map)) = &self.elsewhere {
+            address = map(request, address);
+            if address.get() % request.align().bytes() as u64 != 0 {
+                let (name, align) = (request.name(), request.align().bytes());
+                let reason =
+                    format!("{name} is mapped to {address}, which is not aligned to {align}");
+                return Err(Error::Other(reason.into()));
+            }
+        }
         Ok(Place {
             id,
             offset: 0,
-            address: self.manager.address(id)?,
+            address,
         })
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt<'_, '_> {
     fn drop(&mut self) {
         for &reservation in &self.reservations {
             // A finalization that failed may have lost some of them; then there is nothing left to give up.
@@ -185,7 +201,7 @@ impl Map {
         plans: &mut [Plan<'_>],
         objects: &[Object<'_>],
         bounds: usize,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut Attempt<'_, '_>,
         limit: usize,
     ) -> Result<Self, LoadError> {
         let requests: Vec<_> = plans.iter().map(requests).collect();
@@ -215,7 +231,7 @@ impl Map {
         plan: &mut Plan<'_>,
         requests: &[SectionRequest<'_>],
         objects: &[Object<'_>],
-        attempt: &mut Attempt<'_>,
+        attempt: &mut Attempt<'_, '_>,
     ) -> Result<(), LoadError> {
         let mut requests = requests.iter();
         let mut table = None;

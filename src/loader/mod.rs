@@ -25,6 +25,7 @@ mod resolver;
 mod symbols;
 mod x86_64;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use error::{LoadError, Place, UndefinedSymbol};
@@ -36,7 +37,9 @@ pub use resolver::Resolver;
 use self::execute::TrueEhFrames;
 use self::object::Object;
 use crate::error::Error;
+use crate::layout::SectionRequest;
 use crate::manager::ReservingMemoryManager;
+use crate::num::Address;
 
 /// Which objects share a reservation, and so a GOT, and are in reach of each other whatever memory manager there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,6 +61,18 @@ pub struct Loader<'data> {
     max_bytes: usize,
     objects: Vec<Object<'data>>,
     earlier: Vec<Arc<Program>>,
+    elsewhere: Option<Elsewhere<'data>>,
+}
+
+/// Says where sections are in another address space.
+struct Elsewhere<'data>(Box<SectionMap<'data>>);
+
+type SectionMap<'data> = dyn Fn(&SectionRequest<'_>, Address) -> Address + 'data;
+
+impl fmt::Debug for Elsewhere<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another address space")
+    }
 }
 
 impl<'data> Loader<'data> {
@@ -86,6 +101,7 @@ impl<'data> Loader<'data> {
             max_bytes: Self::MAX_BYTES,
             objects: Vec::new(),
             earlier: Vec::new(),
+            elsewhere: None,
         }
     }
 
@@ -108,6 +124,19 @@ impl<'data> Loader<'data> {
     /// The new program keeps the earlier one alive.
     pub fn with_program(mut self, earlier: Arc<Program>) -> Self {
         self.earlier.push(earlier);
+        self
+    }
+
+    /// Links for another address space, as `mapSectionAddress` does in LLVM: `map` says where a section with this request and
+    /// this address here is going to be there, aligned as it asks.
+    ///
+    /// The program is then to be copied there: its addresses are those of the other space, the bytes to copy are at
+    /// [`Image::pointer`](crate::Image::pointer). Here nothing of it runs.
+    pub fn map_section(
+        mut self,
+        map: impl Fn(&SectionRequest<'_>, Address) -> Address + 'data,
+    ) -> Self {
+        self.elsewhere = Some(Elsewhere(Box::new(map)));
         self
     }
 
@@ -147,7 +176,7 @@ impl<'data> Loader<'data> {
     ///
     /// # Errors
     ///
-    /// As for [`link`](Self::link); [`Error::Unsupported`] where the system has no such tables.
+    /// As for [`link`](Self::link); [`Error::Unsupported`] where the system has no such tables, and for another address space.
     ///
     /// # Safety
     ///

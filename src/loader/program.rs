@@ -9,7 +9,6 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::automatic::Automatic;
 use super::execute::Life;
-use super::machine::Machine;
 use super::object::Object;
 use crate::id::SectionId;
 use crate::image::Image;
@@ -25,7 +24,8 @@ pub struct Program {
     /// What runs by itself. In front of the image: it ends before its memory does.
     pub(super) life: Option<Box<Life>>,
     pub(super) image: Image,
-    pub(super) machine: Machine,
+    /// Whether it is for this CPU and this address space.
+    pub(super) runs_here: bool,
     /// Of the objects, then of `sections`, then of `symbols`.
     names: Names,
     objects: usize,
@@ -129,7 +129,7 @@ impl Program {
         image: Image,
         automatic: Automatic,
         earlier: Vec<Arc<Self>>,
-        machine: Machine,
+        runs_here: bool,
         objects: &[Object<'data>],
         sections: impl Iterator<Item = (&'data str, Section)> + Clone,
         symbols: &[(&'data [u8], Symbol)],
@@ -163,10 +163,10 @@ impl Program {
             by_name.insert_unique(hashes.hash_one(name), number, |_| 0);
         }
         Self {
-            life: Life::of(automatic),
+            life: Life::of(automatic).filter(|_| runs_here),
             _earlier: earlier,
             image,
-            machine,
+            runs_here,
             names,
             objects: objects.len(),
             sections: all.into(),

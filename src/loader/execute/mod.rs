@@ -23,7 +23,6 @@ use self::choice::choose;
 use self::exit::run_registered;
 use super::automatic::{Array, Automatic, Indirect};
 use super::error::LoadError;
-use super::machine::Machine;
 use super::program::Program;
 use crate::error::Error;
 use crate::id::SectionId;
@@ -195,7 +194,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`LoadError::NotCode`] if the program is for another CPU.
+    /// [`LoadError::NotCode`] if the program is for another CPU or another address space.
     ///
     /// # Safety
     ///
@@ -203,10 +202,10 @@ impl Program {
     /// destructors where it is dropped. No other thread is still in its code then, also not to end: what C++ registers for
     /// the end of a thread is code of the program, too.
     pub unsafe fn initialize(&self, arguments: &[CString]) -> Result<(), LoadError> {
+        if !self.runs_here {
+            return Err(LoadError::NotCode("a constructor".into()));
+        }
         if let Some(life) = &self.life {
-            if Some(self.machine) != Machine::HOST {
-                return Err(LoadError::NotCode("a constructor".into()));
-            }
             // SAFETY: the contract is the same.
             unsafe { life.start(arguments) };
         }
@@ -217,7 +216,8 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`LoadError::NoSuchSymbol`]; [`LoadError::NotCode`] if it is data, or if the program is for another CPU;
+    /// [`LoadError::NoSuchSymbol`]; [`LoadError::NotCode`] if it is data, or if the program is for another CPU or
+    /// another address space;
     /// [`LoadError::NotInitialized`] if something has to run [before](Self::initialize) it.
     ///
     /// # Safety
@@ -268,7 +268,7 @@ impl Program {
     fn callable(&self, name: &str) -> Result<Address, LoadError> {
         let symbol = self.symbol(name);
         let symbol = symbol.ok_or_else(|| LoadError::NoSuchSymbol(name.into()))?;
-        if symbol.kind != Some(SectionKind::Code) || Some(self.machine) != Machine::HOST {
+        if symbol.kind != Some(SectionKind::Code) || !self.runs_here {
             return Err(LoadError::NotCode(name.into()));
         }
         Ok(symbol.address)
