@@ -218,9 +218,10 @@ fn a_program_for_another_address_space_is_relocated_for_it_and_does_not_run_here
             (offset < section.size() as u64).then_some((section.id(), offset as usize))
         };
         let (id, offset) = program.sections().find_map(|s| own(&s)).unwrap();
-        let start = program.image().pointer(id).unwrap();
+        let start = program.image().pointer(id).unwrap().as_ptr();
+        let number = start.wrapping_add(offset).cast::<u64>();
         // SAFETY: these are symbols of 8 bytes of data, in an image that is alive.
-        unsafe { start.add(offset).cast::<u64>().read_unaligned() }
+        unsafe { number.read_unaligned() }
     };
     assert_eq!(here("pointer"), address("variable").get());
     assert_eq!(here("function"), address("get").get());
