@@ -17,6 +17,48 @@ use crate::error::Error;
 ///
 /// It outlives the module, whose tables need not be kept only because its code is. What the module finalizes later is part
 /// of it as well.
+///
+/// ```
+/// # use cranelift_codegen::ir::{AbiParam, InstBuilder, types};
+/// # use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+/// # use cranelift_jit::{JITBuilder, JITModule};
+/// # use cranelift_module::{Linkage, Module, default_libcall_names};
+/// # use nearcode_cranelift::nearcode::{Window, WindowOptions, Writing};
+/// use nearcode_cranelift::{Function, WindowMemoryProvider};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let window = Window::with_options(&WindowOptions::new().with_writing(Writing::SameAddress))?;
+/// # let mut builder = JITBuilder::new(default_libcall_names())?;
+/// let provider = WindowMemoryProvider::new(&window)?;
+/// let memory = provider.memory();
+/// builder.memory_provider(Box::new(provider));
+/// # let mut module = JITModule::new(builder);
+/// # let mut context = module.make_context();
+/// # let mut functions = FunctionBuilderContext::new();
+/// # let parameter = AbiParam::new(types::I32);
+/// # context.func.signature.params = vec![parameter; 2];
+/// # context.func.signature.returns = vec![parameter];
+/// # let add = module.declare_function("add", Linkage::Export, &context.func.signature)?;
+/// # let mut body = FunctionBuilder::new(&mut context.func, &mut functions);
+/// # let block = body.create_block();
+/// # body.append_block_params_for_function_params(block);
+/// # body.switch_to_block(block);
+/// # let (a, b) = (body.block_params(block)[0], body.block_params(block)[1]);
+/// # let sum = body.ins().iadd(a, b);
+/// # body.ins().return_(&[sum]);
+/// # body.seal_all_blocks();
+/// # body.finalize(module.target_config());
+/// # module.define_function(add, &mut context)?;
+/// // ... define functions, `module.finalize_definitions()?`, and then:
+/// # module.finalize_definitions()?;
+/// let add = module.get_finalized_function(add);
+/// // SAFETY: it was declared as a function from two `i32` to one, and calls nobody.
+/// let add: Function<extern "C" fn(i32, i32) -> i32> = unsafe { memory.function(add)? };
+/// drop((module, memory));
+/// assert_eq!(add(40, 2), 42); // The function keeps its code.
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct ModuleMemory(Arc<Mutex<Vec<Image>>>);
 
