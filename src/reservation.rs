@@ -54,9 +54,9 @@ pub(crate) struct Content {
     /// Invariant: the spans lie in the memory, apart from each other, where it can be written.
     pub(crate) sections: SmallVec<[Section; 6]>,
     /// Indices of sections that hold unwind tables to register.
-    eh_frames: Vec<usize>,
+    eh_frames: SmallVec<[usize; 1]>,
     /// Where these tables are, and their records; empty until they were checked.
-    pub(crate) tables: Vec<(Span, Vec<unwind::Record>)>,
+    pub(crate) tables: SmallVec<[(Span, Vec<unwind::Record>); 1]>,
 }
 
 impl Default for Content {
@@ -65,8 +65,8 @@ impl Default for Content {
             slots: Slots::default(),
             arenas: Arenas::EMPTY,
             sections: SmallVec::new(),
-            eh_frames: Vec::new(),
-            tables: Vec::new(),
+            eh_frames: SmallVec::new(),
+            tables: SmallVec::new(),
         }
     }
 }
@@ -80,6 +80,9 @@ impl Content {
     pub(crate) fn plan(space: &AllocationSpace<'_>) -> Result<(Box<Self>, PerKind<Extent>), Error> {
         let mut content = Box::<Self>::default();
         let extents = space.pack(&mut content.slots)?;
+        if let AllocationSpace::Sections(list) = space {
+            content.sections.reserve_exact(list.len());
+        }
         Ok((content, extents))
     }
 }

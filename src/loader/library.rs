@@ -4,6 +4,7 @@
 use std::ffi::c_void;
 
 use libloading::os;
+use smallvec::SmallVec;
 
 use super::error::LoadError;
 use super::resolver::Resolver;
@@ -68,8 +69,11 @@ fn failed(name: &str, reason: impl ToString) -> LoadError {
 
 impl Resolver for Library {
     fn resolve(&self, name: &str) -> Option<Address> {
+        // With a zero behind it a name need not be copied to the heap.
+        let mut symbol: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
+        symbol.push(0);
         // SAFETY: the symbol is only used as an address, never as a value of some type.
-        let symbol = unsafe { self.0.get::<*const c_void>(name.as_bytes()) }.ok()?;
+        let symbol = unsafe { self.0.get::<*const c_void>(&symbol) }.ok()?;
         let address = *symbol as usize as u64;
         Some(Address::new(address)).filter(|address| address.get() != 0)
     }

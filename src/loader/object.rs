@@ -227,14 +227,22 @@ impl<'data> Reader<'_, 'data> {
         let mut groups = Vec::new();
         let mut members = 0;
         for section in table.iter() {
-            if let Some(group) = self.group(&table, &symbols, section)? {
-                members += group.sections.len();
-                groups.push(group);
+            match section.sh_type(LE) {
+                elf::SHT_GROUP => {
+                    let Some(group) = self.group(&table, &symbols, section)? else {
+                        continue;
+                    };
+                    members += group.sections.len();
+                    if members > table.len() {
+                        return Err(self.malformed("a section is in more than one group"));
+                    }
+                    groups.push(group);
+                }
+                elf::SHT_REL | elf::SHT_RELA | elf::SHT_CREL => {
+                    self.attach_relocations(&table, &symbols, section, &mut sections)?;
+                }
+                _ => {}
             }
-            if members > table.len() {
-                return Err(self.malformed("a section is in more than one group"));
-            }
-            self.attach_relocations(&table, &symbols, section, &mut sections)?;
         }
         // Relocations that need no symbol name number 0, with or without a table.
         let table = symbols;
@@ -266,7 +274,7 @@ impl<'data> Reader<'_, 'data> {
             return Ok(None);
         }
         let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
-        let name = name.ok().filter(|name| !name.contains(char::is_control));
+        let name = name.ok().filter(|name| is_one_line(name));
         let name = name.ok_or_else(|| self.malformed("a section's name is not text"))?;
         let contents = self.checked(section.data(LE, self.bytes))?;
         let fits = |value: u64| {
@@ -466,6 +474,12 @@ impl<'data> Reader<'_, 'data> {
             align: align.ok_or_else(malformed)?,
         })
     }
+}
+
+/// Whether a name is fit for messages.
+fn is_one_line(name: &str) -> bool {
+    let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    is_plain || !name.contains(char::is_control)
 }
 
 /// What compilers write into a writable section only so that relocations can be applied to it.

@@ -56,9 +56,7 @@ impl Once {
         let count = self.order.len();
         match self.index(sum) {
             Some(at) => {
-                if self.plain.is_empty() {
-                    self.plain = vec![0; self.symbols.len()];
-                }
+                self.plain.resize(self.symbols.len(), 0);
                 self.plain[at] = count;
             }
             None => {

@@ -61,7 +61,7 @@ pub(super) struct Symbol {
 }
 
 /// Texts, one behind the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Names {
     text: String,
     /// By number, where each ends in `text`.
@@ -69,9 +69,29 @@ struct Names {
 }
 
 impl Names {
-    fn push(&mut self, name: &str) {
-        self.text.push_str(name);
-        self.ends.push(self.text.len());
+    /// Bytes that are no text become replacement characters.
+    fn new<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> Self {
+        let (count, size) =
+            (names.clone()).fold((0, 0), |(count, size), name| (count + 1, size + name.len()));
+        let mut text = Vec::with_capacity(size);
+        let mut ends = Vec::with_capacity(count);
+        names.clone().for_each(|name| {
+            text.extend_from_slice(name);
+            ends.push(text.len());
+        });
+        // Looked at once, since one by one takes longer than all the rest.
+        if let Ok(text) = String::from_utf8(text) {
+            if ends.iter().all(|&end| text.is_char_boundary(end)) {
+                return Self { text, ends };
+            }
+        }
+        let mut text = String::new();
+        ends.clear();
+        names.for_each(|name| {
+            text.push_str(&String::from_utf8_lossy(name));
+            ends.push(text.len());
+        });
+        Self { text, ends }
     }
 
     fn get(&self, number: usize) -> &str {
@@ -134,28 +154,11 @@ impl Program {
         sections: impl Iterator<Item = (&'data str, Section)> + Clone,
         symbols: &[(&'data [u8], Symbol)],
     ) -> Self {
-        let count = sections.clone().count();
-        let lengths = objects.iter().map(|object| object.name.len());
-        let lengths = lengths.chain(sections.clone().map(|(name, _)| name.len()));
-        let lengths = lengths.chain(symbols.iter().map(|(name, _)| name.len()));
-        let mut names = Names {
-            text: String::with_capacity(lengths.sum()),
-            ends: Vec::with_capacity(objects.len() + count + symbols.len()),
-        };
-        for object in objects {
-            names.push(&object.name);
-        }
-        let mut all = Vec::with_capacity(count);
-        for (name, section) in sections {
-            names.push(name);
-            all.push(section);
-        }
-        for (name, _) in symbols {
-            match std::str::from_utf8(name) {
-                Ok(name) => names.push(name),
-                Err(_) => names.push(&String::from_utf8_lossy(name)),
-            }
-        }
+        let names = objects.iter().map(|object| object.name.as_bytes());
+        let names = names.chain(sections.clone().map(|(name, _)| name.as_bytes()));
+        let names = Names::new(names.chain(symbols.iter().map(|&(name, _)| name)));
+        let mut places = Vec::with_capacity(sections.clone().count());
+        places.extend(sections.map(|(_, section)| section));
         let hashes = DefaultHashBuilder::default();
         let mut by_name = HashTable::with_capacity(symbols.len());
         for (number, (name, _)) in (0..).zip(symbols) {
@@ -169,7 +172,7 @@ impl Program {
             runs_here,
             names,
             objects: objects.len(),
-            sections: all.into(),
+            sections: places.into(),
             symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
             by_name,
             hashes,

@@ -6,12 +6,8 @@ use super::Record;
 pub(crate) const SUPPORTED: bool = true;
 
 /// The offsets to register, of a table with these records.
-pub(super) fn entry_points(records: &[Record]) -> Vec<usize> {
-    if records.is_empty() {
-        Vec::new()
-    } else {
-        vec![0]
-    }
+pub(super) fn entry_points(records: &[Record]) -> impl Iterator<Item = usize> {
+    (!records.is_empty()).then_some(0).into_iter()
 }
 
 unsafe extern "C" {

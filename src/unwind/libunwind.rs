@@ -6,12 +6,11 @@ use super::Record;
 pub(crate) const SUPPORTED: bool = true;
 
 /// The offsets to register, of a table with these records.
-pub(super) fn entry_points(records: &[Record]) -> Vec<usize> {
-    let functions = records.iter().filter_map(|record| match record {
+pub(super) fn entry_points(records: &[Record]) -> impl Iterator<Item = usize> {
+    records.iter().filter_map(|record| match record {
         Record::Fde(offset) => Some(*offset),
         Record::Cie(_) => None,
-    });
-    functions.collect()
+    })
 }
 
 unsafe extern "C" {

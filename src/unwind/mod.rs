@@ -18,13 +18,15 @@ mod unwinder;
 
 use std::ptr::NonNull;
 
+use smallvec::SmallVec;
+
 pub(crate) use table::{Record, records};
 pub(crate) use unwinder::SUPPORTED;
 
 /// Tables that the unwinder knows. Dropping them takes them back.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    registered: Vec<NonNull<u8>>,
+    registered: SmallVec<[NonNull<u8>; 1]>,
 }
 
 // SAFETY: the addresses are only ever given back to the unwinder, whose interface takes locks of its own.
@@ -40,7 +42,7 @@ impl Frames {
     /// `start` points to a table that consists of these records and a terminator, whose contents describe the code as it is,
     /// and which stays readable and unchanged until this value is dropped.
     pub(crate) unsafe fn register(&mut self, start: NonNull<u8>, records: &[Record]) {
-        for &offset in unwinder::entry_points(records).iter() {
+        for offset in unwinder::entry_points(records) {
             // SAFETY: the offset is that of a record of this table, or zero.
             let entry = unsafe { start.add(offset) };
             // SAFETY: by this function's contract, the unwinder may read the table until it is deregistered on drop.
