@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
 use nearcode::Address;
-use nearcode::loader::{LoadError, Loader, Machine};
+use nearcode::loader::{LoadError, Loader, Machine, Sections};
 use nearcode::reach::Value;
 use object::{Object as _, ObjectSection as _};
 
@@ -173,7 +173,7 @@ fn load(batch: &Batch, objects: Range<usize>) -> Result<Pretended, LoadError> {
     let files: Vec<Vec<u8>> = objects
         .map(|object| batch.write(object, Reader::Loader))
         .collect();
-    let mut loader = Loader::for_machine(batch.machine);
+    let mut loader = Loader::for_machine(batch.machine).with_sections(Sections::Apart);
     for (number, file) in files.iter().enumerate() {
         loader.load(&format!("{number}.o"), file)?;
     }

@@ -351,12 +351,12 @@ fn an_object_larger_than_any_reach_is_refused_with_its_largest_section() {
 
 #[test]
 fn a_program_larger_than_allowed_is_refused_before_anything_is_reserved() {
-    let small = File::assemble("small.o", ".quad 1");
+    let small = File::assemble("small.o", ".balign 64\n.zero 64");
     let large = File::assemble("large.o", ".bss\n.balign 64\n.zero 0xfff41");
     let stub = File::assemble("calls.o", ".text\n.zero 4000");
     let files = [small, large, stub];
     // The sections, each with what its alignment may take; the unwind tables and the GOT are empty.
-    let limit = 8 + 0xfff80 + 4000;
+    let limit = 64 + 0xfff80 + 4000;
     for placement in [Placement::Together, Placement::PerObject] {
         let loader = |limit| {
             let loader = objects::load(&files).unwrap();

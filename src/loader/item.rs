@@ -1,10 +1,10 @@
 //! What a program consists of: its objects' sections, and what the linker makes.
 
+use super::Sections;
 use super::symbols::SymbolId;
-use crate::id::SectionId;
 use crate::kind::SectionKind;
 use crate::layout::SectionRequest;
-use crate::num::{Address, Align};
+use crate::num::Align;
 
 /// A section, or something like one.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,10 @@ pub(super) struct Item<'data> {
     pub(super) align: Align,
     /// The number of its name, if something refers to where all sections of that name begin or end: they lie together.
     pub(super) bounds: Option<usize>,
-    /// Where it is, once it has memory.
-    pub(super) place: Option<Place>,
+    /// The number of what the memory manager is asked for, of which it is all or a part.
+    pub(super) piece: usize,
+    /// In that, in bytes.
+    pub(super) offset: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,37 +42,15 @@ pub(super) enum Content {
     Handle,
 }
 
-/// A place in memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) id: SectionId,
-    /// In the section, in bytes.
-    pub(super) offset: usize,
-    /// Of the first byte.
-    pub(super) address: Address,
-}
-
-impl Place {
-    /// The first place from here on in the same section, which is aligned enough, for an item with this alignment.
-    pub(super) fn aligned(self, align: Align) -> Self {
-        let offset = align.up(self.offset).expect("the section has room");
-        self.behind(offset - self.offset)
-    }
-
-    /// What lies `size` bytes further on in the same section.
-    pub(super) fn behind(self, size: usize) -> Self {
-        Self {
-            offset: self.offset + size,
-            address: self.address.wrapping_add(size as u64),
-            ..self
-        }
-    }
-}
-
 impl<'data> Item<'data> {
     /// What to ask a memory manager for, unless it is a part.
-    pub(super) fn request(&self) -> SectionRequest<'data> {
+    fn request(&self) -> SectionRequest<'data> {
         SectionRequest::new(self.name, self.kind, self.size, self.align)
+    }
+
+    /// Whether nothing has to lie directly in front of it or behind it.
+    fn is_free(&self) -> bool {
+        !self.is_unwind() && self.bounds.is_none()
     }
 
     pub(super) fn is_unwind(&self) -> bool {
@@ -81,11 +61,108 @@ impl<'data> Item<'data> {
     pub(super) fn demand(&self) -> usize {
         self.size.max(self.align.bytes())
     }
+}
 
-    /// # Panics
-    ///
-    /// If it has no memory yet.
-    pub(super) fn place(&self) -> Place {
-        self.place.expect("memory comes before contents")
+/// What to ask a memory manager for, so that all items have room, and of each item where in that it is. `None` where that does
+/// not fit into a number.
+pub(super) fn requests<'data>(
+    items: &mut [Item<'data>],
+    sections: Sections,
+) -> Option<Vec<SectionRequest<'data>>> {
+    let mut requests = Vec::with_capacity(match sections {
+        Sections::Joined => SectionKind::ALL.len() + 1,
+        Sections::Apart => items.len(),
+    });
+    match sections {
+        Sections::Joined => {
+            for kind in SectionKind::ALL {
+                requests.extend(join(items, kind, requests.len())?);
+            }
+        }
+        Sections::Apart => {
+            for item in items.iter_mut().filter(|item| item.is_free()) {
+                item.piece = requests.len();
+                requests.push(item.request());
+            }
+        }
     }
+    add_bounded(items, &mut requests)?;
+    requests.extend(unwind_table(items, requests.len())?);
+    Some(requests)
+}
+
+/// Makes one piece of all sections of each name whose bounds are referred to, in the order of the objects.
+fn add_bounded<'data>(
+    items: &mut [Item<'data>],
+    requests: &mut Vec<SectionRequest<'data>>,
+) -> Option<()> {
+    let mut pieces = Vec::new(); // By name.
+    for item in items {
+        let Some(name) = item.bounds else {
+            continue;
+        };
+        pieces.resize(pieces.len().max(name + 1), None);
+        let piece = *pieces[name].get_or_insert_with(|| {
+            requests.push(SectionRequest::new(item.name, item.kind, 0, Align::ONE));
+            requests.len() - 1
+        });
+        let before = requests[piece];
+        (item.piece, item.offset) = (piece, item.align.up(before.size())?);
+        let size = item.offset.checked_add(item.size)?;
+        let align = before.align().max(item.align);
+        requests[piece] = SectionRequest::new(item.name, item.kind, size, align);
+    }
+    Some(())
+}
+
+/// Makes one piece of all items of a kind, if there are any.
+///
+/// Alignments descend, and each item takes its size rounded up to its own. So every offset is aligned, and the piece is as large
+/// as these together.
+fn join(
+    items: &mut [Item<'_>],
+    kind: SectionKind,
+    piece: usize,
+) -> Option<Option<SectionRequest<'static>>> {
+    let of_kind = |item: &&mut Item<'_>| item.kind == kind && item.is_free();
+    // A bit for each alignment that occurs.
+    let aligns = items.iter_mut().filter(of_kind);
+    let mut aligns = aligns.fold(0, |aligns, item| aligns | item.align.bytes());
+    let Some(strictest) = aligns.checked_ilog2() else {
+        return Some(None);
+    };
+    let mut size = 0usize;
+    while let Some(exponent) = aligns.checked_ilog2() {
+        let align = Align::from_exponent(exponent);
+        aligns -= align.bytes();
+        for item in items.iter_mut().filter(of_kind) {
+            if item.align == align {
+                (item.piece, item.offset) = (piece, size);
+                size = size.checked_add(align.up(item.size)?)?;
+            }
+        }
+    }
+    let name = match kind {
+        SectionKind::Code => ".text",
+        SectionKind::ReadOnlyData => ".rodata",
+        SectionKind::ReadWriteData => ".data",
+    };
+    let align = Align::from_exponent(strictest);
+    Some(Some(SectionRequest::new(name, kind, size, align)))
+}
+
+/// Makes one table of all parts, if there are any: one directly behind the other, so that one terminator ends them all.
+///
+/// From version 13 on libgcc keeps one range of code for each table that is registered, and the ranges must not overlap. The
+/// code of objects in one reservation is mixed, so their tables are made one.
+fn unwind_table(items: &mut [Item<'_>], piece: usize) -> Option<Option<SectionRequest<'static>>> {
+    let mut size = None;
+    for part in items.iter_mut().filter(|item| item.is_unwind()) {
+        let offset = size.unwrap_or(0usize);
+        (part.piece, part.offset) = (piece, offset);
+        size = Some(offset.checked_add(part.size)?);
+    }
+    let (kind, align) = (SectionKind::ReadOnlyData, Align::of::<u64>());
+    let table = size.map(|size| SectionRequest::new(".eh_frame", kind, size, align));
+    Some(table.map(SectionRequest::with_eh_frame_terminator))
 }

@@ -32,6 +32,7 @@ pub(super) fn link(
     let Loader {
         machine,
         placement,
+        sections,
         max_bytes,
         mut objects,
         earlier,
@@ -67,7 +68,14 @@ pub(super) fn link(
     }
 
     let mut attempt = Attempt::new(manager, elsewhere);
-    let map = Map::allocate(&mut plans, &objects, bounds.len(), &mut attempt, max_bytes)?;
+    let map = Map::allocate(
+        &mut plans,
+        &objects,
+        bounds.len(),
+        &mut attempt,
+        sections,
+        max_bytes,
+    )?;
     let linker = Linker {
         machine,
         objects: &objects,
@@ -78,12 +86,12 @@ pub(super) fn link(
     };
     for plan in &plans {
         linker.fill(plan, attempt.manager)?;
-        if let (Some(promise), Some(table)) = (eh_frames, plan.unwind_table) {
-            promise.register(attempt.manager, table)?;
+        if let (Some(promise), Some(table)) = (eh_frames, plan.unwind_table()) {
+            promise.register(attempt.manager, table.id)?;
         }
     }
     let image = attempt.finalize(&objects, &plans)?;
-    let sections = linker.program_sections();
+    let sections = Linker::program_sections(&plans);
     let symbols = linker.program_symbols();
     let automatic = linker.automatic();
     Ok(Program::new(
@@ -109,7 +117,8 @@ fn common<'data>((id, symbol): (SymbolId, &super::symbols::Symbol)) -> Option<It
         size,
         align,
         bounds: None,
-        place: None,
+        piece: 0,
+        offset: 0,
     })
 }
 
@@ -130,14 +139,18 @@ impl<'data> Linker<'_, 'data> {
         plan: &Plan<'data>,
         manager: &mut dyn ReservingMemoryManager,
     ) -> Result<(), LoadError> {
+        let (got, stubs) = (plan.table(Content::Got), plan.table(Content::Stubs));
         for item in &plan.items {
             let site = Site {
                 plan,
+                got,
+                stubs,
                 object: &self.objects[item.object],
                 item,
-                address: item.place().address.get(),
+                address: plan.address(item).get(),
             };
-            self.fill_item(&site, item.bytes_mut(manager)?)?;
+            let bytes = plan.piece(item).bytes_mut(item, manager)?;
+            self.fill_item(&site, bytes)?;
         }
         Ok(())
     }
@@ -289,8 +302,7 @@ impl<'data> Linker<'_, 'data> {
         let (beyond, distance) = through?;
         let id = self.symbols.id(site.object, relocation.symbol);
         let position = site.plan.stubs.position((id, beyond))?;
-        let stubs = site.plan.stubs_start?;
-        let stub = stubs.wrapping_add((position * STUB_SIZE) as u64);
+        let stub = site.stubs?.wrapping_add((position * STUB_SIZE) as u64);
         Some(stub.get().wrapping_add_signed(distance))
     }
 
@@ -375,18 +387,18 @@ impl<'data> Linker<'_, 'data> {
 
     /// What runs by itself.
     fn automatic(&self) -> Automatic {
-        let items = || self.plans.iter().flat_map(|plan| &plan.items);
-        let indirect = items().filter_map(|item| match item.content {
+        let items = || placed(self.plans);
+        let indirect = items().filter_map(|(plan, item)| match item.content {
             Content::IndirectSlot(symbol) => Some(Indirect {
                 resolver: self.resolver(item.object, symbol)?,
-                slot: item.place().address,
+                slot: plan.address(item),
             }),
             _ => None,
         });
         Automatic {
             indirect: indirect.collect(),
             handle: self.map.handle(),
-            ..Automatic::arrays(items())
+            ..Automatic::arrays(items().map(|(plan, item)| (plan.address(item), item)))
         }
     }
 
@@ -403,14 +415,15 @@ impl<'data> Linker<'_, 'data> {
     }
 
     /// All sections, object by object.
-    fn program_sections(&self) -> impl Iterator<Item = (&'data str, Section)> + Clone {
-        let items = self.plans.iter().flat_map(|plan| &plan.items);
-        items.map(|item| {
+    fn program_sections<'p>(
+        plans: &'p [Plan<'data>],
+    ) -> impl Iterator<Item = (&'data str, Section)> + Clone + use<'p, 'data> {
+        placed(plans).map(|(plan, item)| {
             let section = Section {
                 object: item.object,
                 kind: item.kind,
-                id: item.place().id,
-                address: item.place().address,
+                id: plan.piece(item).id,
+                address: plan.address(item),
                 size: item.size,
             };
             (item.name, section)
@@ -450,6 +463,15 @@ impl<'data> Linker<'_, 'data> {
     }
 }
 
+/// All items, object by object, and the plans that know where they are.
+fn placed<'p, 'data>(
+    plans: &'p [Plan<'data>],
+) -> impl Iterator<Item = (&'p Plan<'data>, &'p Item<'data>)> + Clone {
+    plans
+        .iter()
+        .flat_map(|plan| plan.items.iter().map(move |item| (plan, item)))
+}
+
 /// Whether a relocation is the distance from its place to its symbol.
 fn is_from_place(row: &Row) -> bool {
     !matches!(row.range.value(), Value::Absolute | Value::LowBits)
@@ -459,6 +481,9 @@ fn is_from_place(row: &Row) -> bool {
 /// What is being written.
 struct Site<'s, 'data> {
     plan: &'s Plan<'data>,
+    /// Where GOT and stubs of the plan are, if it has them.
+    got: Option<Address>,
+    stubs: Option<Address>,
     object: &'s Object<'data>,
     item: &'s Item<'data>,
     address: u64,
@@ -467,7 +492,7 @@ struct Site<'s, 'data> {
 impl Site<'_, '_> {
     /// Where the GOT is that something refers to.
     fn got(&self) -> u64 {
-        self.plan.got.expect("the plan made a GOT").get()
+        self.got.expect("the plan made a GOT").get()
     }
 
     /// For messages.

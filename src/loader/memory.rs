@@ -1,17 +1,18 @@
 //! The memory of a program: asks a memory manager for all that the plans need, and remembers where everything is.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 
-use super::Elsewhere;
 use super::error::LoadError;
-use super::item::{Content, Item, Place};
+use super::item::{Content, Item, requests};
 use super::object::Object;
 use super::plan::Plan;
 use super::symbols::SymbolId;
+use super::{Elsewhere, Sections};
 use crate::error::Error;
-use crate::id::ReservationId;
+use crate::id::{ReservationId, SectionId};
 use crate::image::Image;
-use crate::kind::SectionKind;
 use crate::layout::{AllocationSpace, SectionRequest};
 use crate::manager::ReservingMemoryManager;
 use crate::num::{Address, Align, Span};
@@ -106,7 +107,7 @@ impl<'m, 'data> Attempt<'m, 'data> {
     }
 
     /// Allocates what was announced.
-    fn allocate(&mut self, request: &SectionRequest<'_>) -> Result<Place, Error> {
+    fn allocate(&mut self, request: &SectionRequest<'_>) -> Result<Piece, Error> {
         let id = self.manager.allocate_section(request)?;
         let mut address = self.manager.address(id)?;
         if let Some(Elsewhere(map)) = &self.elsewhere {
@@ -118,11 +119,7 @@ impl<'m, 'data> Attempt<'m, 'data> {
                 return Err(Error::Other(reason.into()));
             }
         }
-        Ok(Place {
-            id,
-            offset: 0,
-            address,
-        })
+        Ok(Piece { id, address })
     }
 }
 
@@ -145,37 +142,40 @@ fn with_object(error: Error, objects: &[Object<'_>], plans: &[Plan<'_>]) -> Load
     else {
         return error.into();
     };
-    let parts = plans.iter().flat_map(|plan| &plan.items).filter(|item| {
-        let place = item.place();
-        place.id == section && place.offset <= offset
-    });
-    match parts.max_by_key(|part| part.place().offset) {
+    let in_table = |plan: &&Plan<'_>| plan.unwind_table().is_some_and(|table| table.id == section);
+    let parts = plans.iter().filter(in_table).flat_map(|plan| &plan.items);
+    let parts = parts.filter(|item| item.is_unwind() && item.offset <= offset);
+    match parts.max_by_key(|part| part.offset) {
         Some(part) => LoadError::Malformed {
             object: objects[part.object].name.clone(),
-            reason: format!(
-                "{}+{:#x}: {reason}",
-                part.name,
-                offset - part.place().offset
-            ),
+            reason: format!("{}+{:#x}: {reason}", part.name, offset - part.offset),
         },
         None => error.into(),
     }
 }
 
-impl Item<'_> {
-    /// The bytes, to write. Holds a foreign manager to its contract.
+/// What a memory manager gave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) id: SectionId,
+    /// Of the first byte.
+    pub(super) address: Address,
+}
+
+impl Piece {
+    /// The bytes of an item that lies in it, to write. Holds a foreign manager to its contract.
     pub(super) fn bytes_mut<'m>(
-        &self,
+        self,
+        item: &Item<'_>,
         manager: &'m mut dyn ReservingMemoryManager,
     ) -> Result<&'m mut [u8], Error> {
-        let Place { id, offset, .. } = self.place();
-        let bytes = manager.section_mut(id)?;
-        let own = Span::sized(offset, self.size);
+        let bytes = manager.section_mut(self.id)?;
+        let own = Span::sized(item.offset, item.size);
         let own = own.and_then(|own| bytes.get_mut(own.start()..own.end()));
         own.ok_or_else(|| {
             let reason = format!(
                 "the memory manager gave {} fewer bytes than it was asked for",
-                self.name
+                item.name
             );
             Error::Other(reason.into())
         })
@@ -191,8 +191,8 @@ pub(super) struct Map {
     indirect_stubs: HashMap<SymbolId, Address>,
     indirect_slots: HashMap<SymbolId, Address>,
     handle: Option<Address>,
-    /// By the number of their name, where sections begin and end that lie together.
-    bounds: Vec<Option<(Address, Address)>>,
+    /// By the number of their name, where sections begin and end that lie together, and in which piece.
+    bounds: Vec<Option<(SectionId, Range<Address>)>>,
 }
 
 impl Map {
@@ -202,10 +202,15 @@ impl Map {
         objects: &[Object<'_>],
         bounds: usize,
         attempt: &mut Attempt<'_, '_>,
+        sections: Sections,
         limit: usize,
     ) -> Result<Self, LoadError> {
-        let requests: Vec<_> = plans.iter().map(requests).collect();
-        check_size(plans, &requests, objects, limit)?;
+        let mut all = Vec::with_capacity(plans.len());
+        for plan in plans.iter_mut() {
+            let requests = requests(&mut plan.items, sections);
+            all.push(requests.ok_or_else(|| too_large(plan, objects))?);
+        }
+        check_size(plans, &all, objects, limit)?;
         let sections = objects.iter().map(|object| object.sections.len());
         let mut map = Self {
             sections: vec![None; sections.sum()],
@@ -215,75 +220,54 @@ impl Map {
             handle: None,
             bounds: vec![None; bounds],
         };
-        for (plan, requests) in plans.iter_mut().zip(&requests) {
+        for (plan, requests) in plans.iter_mut().zip(&all) {
             let space = AllocationSpace::Sections(requests);
             let reserved = attempt.manager.reserve_allocation_space(&space);
             let reserved = reserved.map_err(|error| not_reserved(plan, objects, error))?;
             attempt.reservations.push(reserved);
-            map.place(plan, requests, objects, attempt)?;
+            plan.pieces.reserve_exact(requests.len());
+            for request in requests {
+                plan.pieces.push(attempt.allocate(request)?);
+            }
+            map.enter(plan, objects)?;
         }
         Ok(map)
     }
 
-    /// Allocates all that was announced for a plan.
-    fn place(
-        &mut self,
-        plan: &mut Plan<'_>,
-        requests: &[SectionRequest<'_>],
-        objects: &[Object<'_>],
-        attempt: &mut Attempt<'_, '_>,
-    ) -> Result<(), LoadError> {
-        let mut requests = requests.iter();
-        let mut table = None;
-        let mut rests: Vec<Option<Place>> = vec![None; self.bounds.len()];
-        for item in &mut plan.items {
-            let mut allocate = || attempt.allocate(requests.next().expect("all were announced"));
-            let place = match (table, item.bounds) {
-                (Some(rest), _) if item.is_unwind() => rest,
-                (_, Some(name)) => match rests[name] {
-                    Some(rest) => rest.aligned(item.align),
-                    None if self.bounds[name].is_some() => {
-                        return Err(LoadError::Malformed {
-                            object: objects[item.object].name.clone(),
-                            reason: format!(
-                                "something refers to where all sections {} begin or end, and they are not in one \
-                                 reservation",
-                                item.name
-                            ),
-                        });
-                    }
-                    None => allocate()?,
-                },
-                _ => allocate()?,
-            };
-            let rest = place.behind(item.size);
-            if item.is_unwind() {
-                plan.unwind_table = Some(place.id);
-                table = Some(rest);
-            }
+    fn enter(&mut self, plan: &Plan<'_>, objects: &[Object<'_>]) -> Result<(), LoadError> {
+        for item in &plan.items {
+            let address = plan.address(item);
             if let Some(name) = item.bounds {
-                rests[name] = Some(rest);
-                let (start, end) = self.bounds[name].get_or_insert((place.address, rest.address));
-                (*start, *end) = (*start, rest.address);
+                let (id, end) = (plan.piece(item).id, address.wrapping_add(item.size as u64));
+                let bounds = self.bounds[name].get_or_insert((id, address..end));
+                if bounds.0 != id {
+                    return Err(LoadError::Malformed {
+                        object: objects[item.object].name.clone(),
+                        reason: format!(
+                            "something refers to where all sections {} begin or end, and they are not in one \
+                             reservation",
+                            item.name
+                        ),
+                    });
+                }
+                bounds.1.end = end;
             }
-            item.place = Some(place);
             match item.content {
                 Content::Section(index) | Content::Unwind(index) => {
                     let number = objects[item.object].first_section + index;
-                    self.sections[number] = Some(place.address);
+                    self.sections[number] = Some(address);
                 }
                 Content::Common(symbol) => {
-                    self.commons.insert(symbol, place.address);
+                    self.commons.insert(symbol, address);
                 }
                 Content::IndirectStub(symbol) => {
-                    self.indirect_stubs.insert(symbol, place.address);
+                    self.indirect_stubs.insert(symbol, address);
                 }
                 Content::IndirectSlot(symbol) => {
-                    self.indirect_slots.insert(symbol, place.address);
+                    self.indirect_slots.insert(symbol, address);
                 }
-                Content::Got => plan.got = Some(place.address),
-                Content::Handle => self.handle = Some(place.address),
-                Content::Stubs => plan.stubs_start = Some(place.address),
+                Content::Handle => self.handle = Some(address),
+                Content::Got | Content::Stubs => {}
             }
         }
         Ok(())
@@ -306,8 +290,8 @@ impl Map {
 
     /// Where the sections of a name begin, or where they end.
     pub(super) fn bound(&self, name: usize, is_end: bool) -> Option<Address> {
-        let (start, end) = self.bounds[name]?;
-        Some(if is_end { end } else { start })
+        let (_, Range { start, end }) = self.bounds[name].as_ref()?;
+        Some(if is_end { *end } else { *start })
     }
 
     /// Where the program's handle is, if it has one.
@@ -319,41 +303,6 @@ impl Map {
     pub(super) fn common(&self, symbol: SymbolId) -> Address {
         self.commons[&symbol]
     }
-}
-
-/// What to announce for a plan: each item, but of the parts of the unwind table the table, in place of the first of them, and of
-/// sections that lie together what holds them all.
-fn requests<'data>(plan: &Plan<'data>) -> Vec<SectionRequest<'data>> {
-    let parts = || plan.items.iter().filter(|item| item.is_unwind());
-    let size = parts().map(|part| part.size).sum(); // Files are in memory: their sum is a number.
-    let kind = SectionKind::ReadOnlyData;
-    let table = SectionRequest::new(".eh_frame", kind, size, Align::of::<u64>());
-    let mut table = Some(table.with_eh_frame_terminator());
-    let mut requests = Vec::with_capacity(plan.items.len());
-    let mut bounds = Vec::new();
-    for item in &plan.items {
-        match item.bounds {
-            _ if item.is_unwind() => requests.extend(table.take()),
-            Some(name) if bounds.contains(&name) => {}
-            Some(name) => {
-                bounds.push(name);
-                requests.push(together(plan, name, item));
-            }
-            None => requests.push(item.request()),
-        }
-    }
-    requests
-}
-
-/// What to announce for all sections of one name, of which `first` is the first.
-fn together<'data>(plan: &Plan<'data>, name: usize, first: &Item<'data>) -> SectionRequest<'data> {
-    let items = || plan.items.iter().filter(|item| item.bounds == Some(name));
-    let size = items().try_fold(0, |end: usize, item| {
-        item.align.up(end)?.checked_add(item.size)
-    });
-    let align = items().map(|item| item.align).max().unwrap_or(Align::ONE);
-    // Nobody has so much, which will be said when it is asked for.
-    SectionRequest::new(first.name, first.kind, size.unwrap_or(usize::MAX), align)
 }
 
 /// The memory manager refused.
@@ -368,4 +317,16 @@ fn not_reserved(plan: &Plan<'_>, objects: &[Object<'_>], source: Error) -> LoadE
         },
         None => source.into(),
     }
+}
+
+/// What a plan needs is no number.
+fn too_large(plan: &Plan<'_>, objects: &[Object<'_>]) -> LoadError {
+    let item = plan.items.iter().max_by_key(|item| item.demand());
+    let item = item.expect("nothing is not too large");
+    let overflow = Error::SizeOverflow {
+        section: item.name.into(),
+        size: item.size,
+        align: item.align,
+    };
+    not_reserved(plan, objects, overflow)
 }

@@ -53,11 +53,24 @@ pub enum Placement {
     PerObject,
 }
 
+/// What a memory manager is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Sections {
+    /// One piece of memory for each kind, in which all sections of that kind lie, and one for the unwind table: little to do
+    /// for the manager, and little to keep.
+    #[default]
+    Joined,
+    /// Each section by its own name: for a manager that decides by name where a section lies.
+    Apart,
+}
+
 /// Objects on their way to become a program.
 #[derive(Debug)]
 pub struct Loader<'data> {
     machine: Machine,
     placement: Placement,
+    sections: Sections,
     max_bytes: usize,
     objects: Vec<Object<'data>>,
     earlier: Vec<Arc<Program>>,
@@ -98,6 +111,7 @@ impl<'data> Loader<'data> {
         Self {
             machine,
             placement: Placement::default(),
+            sections: Sections::default(),
             max_bytes: Self::MAX_BYTES,
             objects: Vec::new(),
             earlier: Vec::new(),
@@ -108,6 +122,12 @@ impl<'data> Loader<'data> {
     /// Decides which objects share a reservation.
     pub fn with_placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
+        self
+    }
+
+    /// Decides what a memory manager is asked for.
+    pub fn with_sections(mut self, sections: Sections) -> Self {
+        self.sections = sections;
         self
     }
 

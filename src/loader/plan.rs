@@ -9,10 +9,10 @@ use hashbrown::HashMap;
 use super::error::{LoadError, Place};
 use super::item::{Content, Item};
 use super::machine::{INDIRECT_STUB_SIZE, Machine, STUB_SIZE};
+use super::memory::Piece;
 use super::object::{Object, Place as SymbolPlace, Relocation, Section};
 use super::relocation::{Operand, Row};
 use super::symbols::{Definition, SymbolId, Symbols, text};
-use crate::id::SectionId;
 use crate::kind::SectionKind;
 use crate::num::{Address, Align};
 
@@ -104,10 +104,8 @@ pub(super) struct Plan<'data> {
     pub(super) names_the_handle: bool,
     /// Everything that needs memory.
     pub(super) items: Vec<Item<'data>>,
-    /// Where the GOT, the stubs and the unwind table of all objects are, once they have memory.
-    pub(super) got: Option<Address>,
-    pub(super) stubs_start: Option<Address>,
-    pub(super) unwind_table: Option<SectionId>,
+    /// What the memory manager gave for them, once it did.
+    pub(super) pieces: Vec<Piece>,
 }
 
 impl<'data> Plan<'data> {
@@ -129,9 +127,7 @@ impl<'data> Plan<'data> {
             stubs: Once::new(of_members),
             got_is_named: false,
             names_the_handle: false,
-            got: None,
-            stubs_start: None,
-            unwind_table: None,
+            pieces: Vec::new(),
         };
         for object in &objects[plan.objects.clone()] {
             for section in object.sections.iter().flatten() {
@@ -224,6 +220,30 @@ impl<'data> Plan<'data> {
         }
     }
 
+    /// The memory that has an item in it.
+    pub(super) fn piece(&self, item: &Item<'_>) -> Piece {
+        self.pieces[item.piece]
+    }
+
+    /// Where an item begins.
+    pub(super) fn address(&self, item: &Item<'_>) -> Address {
+        let piece = self.piece(item);
+        piece.address.wrapping_add(item.offset as u64)
+    }
+
+    /// Where GOT or stubs are, if there are any.
+    pub(super) fn table(&self, content: Content) -> Option<Address> {
+        // The objects' sections come first.
+        let item = self.items.iter().rev().find(|item| item.content == content);
+        item.map(|item| self.address(item))
+    }
+
+    /// The memory of the unwind table, if there is one.
+    pub(super) fn unwind_table(&self) -> Option<Piece> {
+        let part = self.items.iter().find(|item| item.is_unwind());
+        part.map(|part| self.piece(part))
+    }
+
     /// Makes room for what the linker makes.
     fn add_tables(&mut self, objects: &[Object<'_>]) {
         for number in self.objects.clone() {
@@ -275,16 +295,13 @@ impl<'data> Plan<'data> {
             size: count.saturating_mul(size), // Nobody has so much, which will be said when it is asked for.
             align: Align::of::<u64>(),
             bounds: None,
-            place: None,
+            piece: 0,
+            offset: 0,
         });
     }
 }
 
 /// The sections of some of the objects.
-///
-/// The unwind tables of all of them lie one directly behind the other, so that one terminator ends them all. From version 13 on
-/// libgcc keeps one range of code for each table that is registered, and the ranges must not overlap. The code of objects in
-/// one block is mixed, so their tables are made one.
 fn sections<'data>(
     members: Range<usize>,
     objects: &[Object<'data>],
@@ -308,7 +325,8 @@ fn sections<'data>(
                 size: section.size,
                 align: section.align,
                 bounds: bounds.get(section.name).copied(),
-                place: None,
+                piece: 0,
+                offset: 0,
             };
             if section.is_eh_frame() {
                 item.content = Content::Unwind(index);
