@@ -387,6 +387,52 @@ fn a_program_larger_than_allowed_is_refused_before_anything_is_reserved() {
 }
 
 #[test]
+fn names_count_for_what_is_allowed() {
+    // In a file they may share their bytes, so that a small one can have any number of long ones.
+    let name = "n".repeat(200);
+    let files = [File::assemble(
+        "names.o",
+        &format!(".globl {name}\n{name}: .byte 1"),
+    )];
+    let loader = |limit| objects::load(&files).unwrap().with_max_bytes(limit);
+    let error = loader(199).link(&mut SectionMemoryManager::new(), &());
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with("names.o: names of 2"), "{error}");
+    loader(300)
+        .link(&mut SectionMemoryManager::new(), &())
+        .unwrap();
+}
+
+#[test]
+fn section_groups_that_share_their_members_are_refused() {
+    let group = |name| format!(".section .{name}, \"aG\", %progbits, {name}, comdat\n.byte 1\n");
+    let text = ["a", "b", "c", "d", "e", "f"].map(group).concat();
+    let mut victim = Victim {
+        bytes: File::assemble("groups.o", &text).bytes,
+    };
+    let file = object::File::parse(&*victim.bytes).unwrap();
+    let groups: Vec<_> = file
+        .sections()
+        .filter(|section| section.name() == Ok(".group"))
+        .map(|section| (section.index().0, section.file_range().unwrap()))
+        .collect();
+    let start = groups.iter().map(|(_, (offset, _))| *offset).min().unwrap();
+    let end = groups.iter().map(|(_, (offset, size))| offset + size).max();
+    let table = u64::from_le_bytes(victim.bytes[0x28..0x30].try_into().unwrap()) as usize;
+    for (index, _) in groups {
+        // Each has the members of all: the flag of each is the number of some section, too.
+        victim.put(table + 64 * index + 24, &start.to_le_bytes());
+        victim.put(
+            table + 64 * index + 32,
+            &(end.unwrap() - start).to_le_bytes(),
+        );
+    }
+    let error = attempt(Machine::HOST.unwrap(), &victim.bytes, &anything).unwrap_err();
+    let expected = "victim.o: a section is in more than one group";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn a_program_of_more_than_a_gibibyte_has_to_be_allowed() {
     let file = File::assemble("zeros.o", ".bss\n.zero 0x40000001");
     let error = objects::link(std::slice::from_ref(&file), &()).unwrap_err();

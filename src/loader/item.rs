@@ -166,3 +166,78 @@ fn unwind_table(items: &mut [Item<'_>], piece: usize) -> Option<Option<SectionRe
     let table = size.map(|size| SectionRequest::new(".eh_frame", kind, size, align));
     Some(table.map(SectionRequest::with_eh_frame_terminator))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn items() -> impl Strategy<Value = Vec<Item<'static>>> {
+        let item = (0usize..4, 0usize..5000, 0u32..=13).prop_map(|(kind, size, exponent)| {
+            let (content, kind) = match SectionKind::ALL.get(kind) {
+                Some(&kind) => (Content::Section(0), kind),
+                None => (Content::Unwind(0), SectionKind::ReadOnlyData),
+            };
+            Item {
+                content,
+                object: 0,
+                name: "s",
+                kind,
+                size,
+                align: Align::from_exponent(exponent),
+                piece: 0,
+                offset: 0,
+            }
+        });
+        prop::collection::vec(item, 0..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn items_are_aligned_and_apart(
+            mut items in items(),
+            sections in prop_oneof![Just(Sections::Joined), Just(Sections::Apart)],
+        ) {
+            let requests = requests(&mut items, sections).unwrap();
+            if sections == Sections::Joined {
+                prop_assert!(requests.len() <= 4);
+            }
+            for (number, item) in items.iter().enumerate() {
+                let request = &requests[item.piece];
+                prop_assert_eq!(item.kind, request.kind());
+                prop_assert!(item.offset + item.size <= request.size());
+                if !item.is_unwind() {
+                    prop_assert!(request.align() >= item.align && item.align.divides(item.offset));
+                }
+                for other in items[..number].iter().filter(|other| other.piece == item.piece) {
+                    let end = |item: &Item<'_>| item.offset + item.size;
+                    prop_assert!(end(item) <= other.offset || end(other) <= item.offset);
+                }
+            }
+            // No byte lies between two parts of an unwind table.
+            let parts = items.iter().filter(|item| item.is_unwind());
+            let size: usize = parts.clone().map(|part| part.size).sum();
+            prop_assert!(parts.clone().all(|part| requests[part.piece].size() == size));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        let huge = Item {
+            content: Content::Section(0),
+            object: 0,
+            name: "huge",
+            kind: SectionKind::Code,
+            size: usize::MAX,
+            align: Align::ONE,
+            piece: 0,
+            offset: 0,
+        };
+        assert!(requests(&mut [huge], Sections::Joined).is_some());
+        assert!(requests(&mut [huge, huge], Sections::Joined).is_none());
+        assert!(requests(&mut [huge, huge], Sections::Apart).is_some());
+    }
+}

@@ -309,7 +309,7 @@ fn sections<'data>(
 ) -> Result<Vec<Item<'data>>, LoadError> {
     let known = objects[members.clone()]
         .iter()
-        .map(|object| object.sections.len());
+        .map(|object| object.sections.iter().flatten().count());
     let mut items = Vec::with_capacity(known.sum::<usize>() + 2);
     for number in members {
         let object = &objects[number];
