@@ -12,7 +12,7 @@
 //! | `--manager=per-object` | each has a block of its own, wherever the system maps it |
 //! | `--manager=window` | each has a reservation of its own in one window, where they reach each other |
 //! | `--preallocate=BYTES` | a block has as many bytes of each kind more than its objects need; 0, the default, is what they need |
-//! | `--print-alloc-requests` | prints what the loader asks the memory manager for |
+//! | `--print-alloc-requests` | prints what the loader asks the memory manager for, section by section |
 //! | `--show-times` | says at the end, on standard error, how long reading, linking and running took |
 //!
 //! One dash is as good as two. Failures of its own are one line, and status 1.
@@ -22,7 +22,7 @@ use std::process::exit;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use nearcode::loader::{Library, LoadError, Loader, Placement};
+use nearcode::loader::{Library, LoadError, Loader, Placement, Sections};
 use nearcode::{
     Address, AllocationSpace, DedicatedBlocks, Error, Image, PerKind, ReservationId,
     ReservingMemoryManager, SectionId, SectionKind, SectionMemoryManager, SectionRequest, Window,
@@ -45,6 +45,7 @@ const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... \
 struct Options {
     entry: String,
     libraries: Vec<String>,
+    sections: Sections,
     manager: Manager,
     /// More of each kind of memory than is needed, in bytes.
     preallocate: usize,
@@ -60,6 +61,7 @@ impl Options {
         let mut options = Self {
             entry: "main".into(),
             libraries: Vec::new(),
+            sections: Sections::Joined,
             manager: Manager::Dedicated,
             preallocate: 0,
             times: None,
@@ -91,6 +93,7 @@ impl Options {
                     options.preallocate = bytes?;
                 }
                 ("print-alloc-requests", "") => {
+                    options.sections = Sections::Apart;
                     options.shell = |manager| Box::new(Printing(manager))
                 }
                 ("show-times", "") => options.times = Some(Times::default()),
@@ -179,7 +182,9 @@ fn load_and_call(
 
     let mut times = options.times.clone();
     let start = Instant::now();
-    let mut loader = Loader::new()?.with_placement(options.manager.placement());
+    let mut loader = Loader::new()?
+        .with_placement(options.manager.placement())
+        .with_sections(options.sections);
     for (name, bytes) in options.objects.iter().zip(files) {
         loader.load(name, bytes)?;
     }

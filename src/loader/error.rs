@@ -94,16 +94,16 @@ pub enum LoadError {
         /// The system's reason.
         reason: String,
     },
-    /// The objects need more than this loader may reserve. Nothing was reserved.
+    /// The objects need more than this loader may take up. Nothing was reserved.
     #[error(
         "{object}: {section} of {size} bytes, aligned to {}, and what goes with it: \
          {needed} bytes in all, more than the {limit} that Loader::with_max_bytes allows",
         align.bytes()
     )]
     TooLarge {
-        /// The object with the most demanding section.
+        /// The object with the most demanding section, or with too many names.
         object: String,
-        /// That section.
+        /// That section, or `names`.
         section: String,
         /// Of that section, in bytes.
         size: usize,

@@ -132,7 +132,7 @@ impl<'data> Loader<'data> {
     }
 
     /// Decides how much a link may reserve, in bytes: the sum of what its sections, GOTs and stubs take up, each rounded up to its
-    /// alignment. 1 GiB if nobody decides.
+    /// alignment. 1 GiB if nobody decides. As much may the names in each object come to, which a program keeps.
     pub fn with_max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -148,7 +148,8 @@ impl<'data> Loader<'data> {
     }
 
     /// Links for another address space, as `mapSectionAddress` does in LLVM: `map` says where a section with this request and
-    /// this address here is going to be there, aligned as it asks.
+    /// this address here is going to be there, aligned as it asks. It hears of what the memory manager is asked for: of each section
+    /// by its name with [`Sections::Apart`].
     ///
     /// The program is then to be copied there: its addresses are those of the other space, the bytes to copy are at
     /// [`Image::pointer`](crate::Image::pointer). Here nothing of it runs.
