@@ -174,10 +174,11 @@ mod tests {
     use super::*;
 
     fn items() -> impl Strategy<Value = Vec<Item<'static>>> {
-        let item = (0usize..4, 0usize..5000, 0u32..=13).prop_map(|(kind, size, exponent)| {
-            let (content, kind) = match SectionKind::ALL.get(kind) {
-                Some(&kind) => (Content::Section(0), kind),
-                None => (Content::Unwind(0), SectionKind::ReadOnlyData),
+        let item = (0usize..6, 0usize..5000, 0u32..=13).prop_map(|(kind, size, exponent)| {
+            let (content, bounds, kind) = match (SectionKind::ALL.get(kind), kind) {
+                (Some(&kind), _) => (Content::Section(0), None, kind),
+                (None, 3) => (Content::Unwind(0), None, SectionKind::ReadOnlyData),
+                (None, name) => (Content::Section(0), Some(name), SectionKind::ReadWriteData),
             };
             Item {
                 content,
@@ -186,6 +187,7 @@ mod tests {
                 kind,
                 size,
                 align: Align::from_exponent(exponent),
+                bounds,
                 piece: 0,
                 offset: 0,
             }
@@ -203,7 +205,7 @@ mod tests {
         ) {
             let requests = requests(&mut items, sections).unwrap();
             if sections == Sections::Joined {
-                prop_assert!(requests.len() <= 4);
+                prop_assert!(requests.len() <= 4 + 2, "with two names whose bounds are referred to");
             }
             for (number, item) in items.iter().enumerate() {
                 let request = &requests[item.piece];
@@ -215,6 +217,13 @@ mod tests {
                 for other in items[..number].iter().filter(|other| other.piece == item.piece) {
                     let end = |item: &Item<'_>| item.offset + item.size;
                     prop_assert!(end(item) <= other.offset || end(other) <= item.offset);
+                }
+            }
+            // What lies together is in one piece, with nothing else.
+            let bounded = items.iter().filter(|item| item.bounds.is_some());
+            for item in bounded {
+                for other in &items {
+                    prop_assert_eq!(other.piece == item.piece, other.bounds == item.bounds);
                 }
             }
             // No byte lies between two parts of an unwind table.
@@ -233,6 +242,7 @@ mod tests {
             kind: SectionKind::Code,
             size: usize::MAX,
             align: Align::ONE,
+            bounds: None,
             piece: 0,
             offset: 0,
         };
