@@ -432,6 +432,32 @@ fn section_groups_that_share_their_members_are_refused() {
     assert_eq!(error.to_string(), expected);
 }
 
+/// A small file could otherwise ask for any number of relocations.
+#[test]
+fn sections_of_relocations_that_share_their_bytes_are_refused() {
+    let few = |name| format!(".section .{name}, \"aw\"\n.quad symbol\n");
+    let text = ["a", "b", "c", "d", "e", "f"].map(few).concat();
+    let many = ".data\n.rept 400\n.quad symbol\n.endr\n";
+    let mut victim = Victim {
+        bytes: File::assemble("shared.o", &format!("{many}{text}")).bytes,
+    };
+    let file = object::File::parse(&*victim.bytes).unwrap();
+    let is_rela = |name: &str| name.starts_with(".rela.");
+    let sections = file.sections().filter(|s| s.name().is_ok_and(is_rela));
+    let sections: Vec<_> = sections
+        .map(|section| (section.index().0, section.file_range().unwrap()))
+        .collect();
+    let &(_, (start, size)) = sections.iter().max_by_key(|(_, (_, size))| *size).unwrap();
+    let table = u64::from_le_bytes(victim.bytes[0x28..0x30].try_into().unwrap()) as usize;
+    for (index, _) in sections {
+        victim.put(table + 64 * index + 24, &start.to_le_bytes());
+        victim.put(table + 64 * index + 32, &size.to_le_bytes());
+    }
+    let error = attempt(Machine::HOST.unwrap(), &victim.bytes, &anything).unwrap_err();
+    let expected = "victim.o: sections of relocations share their bytes";
+    assert_eq!(error.to_string(), expected);
+}
+
 #[test]
 fn a_program_of_more_than_a_gibibyte_has_to_be_allowed() {
     let file = File::assemble("zeros.o", ".bss\n.zero 0x40000001");

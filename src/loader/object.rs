@@ -244,6 +244,11 @@ impl<'data> Reader<'_, 'data> {
                 _ => {}
             }
         }
+        let relocations = sections.iter().flatten();
+        let relocations: usize = relocations.map(|section| section.relocations.len()).sum();
+        if relocations > self.bytes.len() / size_of::<Rela64<LittleEndian>>() {
+            return Err(self.malformed("sections of relocations share their bytes"));
+        }
         // Relocations that need no symbol name number 0, with or without a table.
         let table = symbols;
         let mut symbols = Vec::with_capacity(table.len().max(1));
