@@ -180,6 +180,16 @@ impl Victim {
         self.contents(".rela.text")
     }
 
+    /// Puts the end of a line into a symbol's name.
+    fn break_strlen(&mut self) {
+        let at = self.contents(".strtab");
+        let found = self.bytes[at..]
+            .windows(7)
+            .position(|name| name == b"strlen\0")
+            .unwrap();
+        self.put(at + found + 1, b"\n");
+    }
+
     fn index(&self, section: &str) -> u32 {
         let file = object::File::parse(&*self.bytes).unwrap();
         file.section_by_name(section).unwrap().index().0 as u32
@@ -189,7 +199,7 @@ impl Victim {
 type Damage = fn(&mut Victim);
 
 /// What is done to a file, and what is said of it.
-const DAMAGES: [(&str, Damage); 27] = [
+const DAMAGES: [(&str, Damage); 29] = [
     ("not a 64-bit ELF file", |v| v.bytes.clear()),
     ("not a 64-bit ELF file", |v| {
         v.bytes = b"#!/bin/sh\nexit 0\n".repeat(9)
@@ -260,14 +270,15 @@ const DAMAGES: [(&str, Damage); 27] = [
     ("Invalid ELF symbol name", |v| {
         v.put(v.symbol("letters"), &[0xff; 4])
     }),
-    ("s\u{fffd}rlen", |v| {
-        let at = v.contents(".strtab");
-        let found = v.bytes[at..]
-            .windows(7)
-            .position(|name| name == b"strlen\0")
-            .unwrap();
-        v.put(at + found + 1, b"\n");
+    ("s\u{fffd}rlen is in a section that does not exist", |v| {
+        v.put(v.symbol("strlen") + 6, &[0x00, 0xff]);
+        v.break_strlen();
     }),
+    ("common symbol s\u{fffd}rlen is malformed", |v| {
+        v.put(v.symbol("strlen") + 6, &[0xf2, 0xff, 3]);
+        v.break_strlen();
+    }),
+    ("s\u{fffd}rlen", |v| v.break_strlen()),
 ];
 
 /// Knows what the objects need as long as nobody damages its name.

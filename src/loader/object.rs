@@ -10,6 +10,7 @@ use object::{Endianness, LittleEndian, U32};
 
 use super::error::LoadError;
 use super::machine::Machine;
+use super::symbols::text;
 use crate::kind::SectionKind;
 use crate::num::Align;
 
@@ -429,7 +430,7 @@ impl<'data> Reader<'_, 'data> {
                 let (index, section) = section.ok_or_else(|| {
                     self.malformed(format!(
                         "{} is in a section that does not exist",
-                        String::from_utf8_lossy(name)
+                        text(name)
                     ))
                 })?;
                 if let (Some(section), elf::STT_SECTION) = (section, symbol.st_type()) {
@@ -463,12 +464,7 @@ impl<'data> Reader<'_, 'data> {
     }
 
     fn common(&self, name: &[u8], symbol: &Sym64<LittleEndian>) -> Result<Place, LoadError> {
-        let malformed = || {
-            self.malformed(format!(
-                "common symbol {} is malformed",
-                String::from_utf8_lossy(name)
-            ))
-        };
+        let malformed = || self.malformed(format!("common symbol {} is malformed", text(name)));
         let size = usize::try_from(symbol.st_size(LE)).map_err(|_| malformed())?;
         // The value of a common symbol is its alignment.
         let align = usize::try_from(symbol.st_value(LE))
