@@ -25,6 +25,9 @@ use jit_allocator2::{JitAllocator, JitAllocatorOptions};
 mod error {
     pub(crate) use nearcode::Error;
 }
+#[cfg(test)] // Lints look at its tests as well.
+#[path = "../src/choices.rs"]
+mod choices;
 #[allow(
     dead_code,
     unused_imports,

@@ -82,8 +82,13 @@
 #![warn(unreachable_pub)]
 #![deny(unsafe_code)] // Opened file by file, with a reason; tests/house_rules.rs knows the files.
 
+#[cfg(any(test, fuzzing))]
+mod choices;
 mod dedicated;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)] // For the targets of fuzz/, which is what sets this cfg.
+pub mod fuzzing;
 mod icache;
 mod id;
 mod image;

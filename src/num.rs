@@ -166,7 +166,7 @@ impl Span {
     }
 
     /// Whether a byte lies in both.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) const fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end && !self.is_empty() && !other.is_empty()
     }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up. A file may name modules of its own floor and of those below.
 const ROOMS: &[&str] = &[
-    "num kind id reach layout error trap", // Arithmetic.
-    "sys icache unwind",                   // System.
+    "num kind id reach layout error trap choices", // Arithmetic.
+    "sys icache unwind",                           // System.
     "stats window dedicated memory reservation image", // Policy,
-    "manager",                             // and its door.
-    "loader",                              // Integrations.
+    "manager",                                     // and its door.
+    "loader fuzzing",                              // Integrations.
 ];
 
 /// Every file with unsafe code outside of its tests, and what for.
@@ -76,7 +76,7 @@ const ADAPTERS: &[&str] = &["adapters/cranelift/src"];
 
 /// Beside what begins with a dot. `Cargo.toml.orig` is what cargo adds to a published package.
 const TOP_LEVEL: &str = "Cargo.toml Cargo.toml.orig Cargo.lock README.md LICENSE CHANGELOG.md \
-    src tests benches examples adapters target";
+    src tests benches examples fuzz adapters target";
 
 /// `None` for what is in no room.
 fn floor(module: &str) -> Option<usize> {

@@ -5,11 +5,15 @@
 
 mod arena;
 mod block;
+#[cfg(any(test, fuzzing))]
+mod packing;
 mod slots;
 mod window;
 
 pub(crate) use arena::{Arena, Arenas};
 pub(crate) use block::BlockPlan;
+#[cfg(fuzzing)]
+pub(crate) use packing::Packing;
 pub(crate) use slots::Slots;
 pub(crate) use window::{GUARD, UNIT, WindowPlan, check_alignment};
 

@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 pub(crate) use lease::{Lease, PublishedLease};
 pub use options::{AfterFork, BranchProtection, Capabilities, WindowOptions, Writing};
+#[cfg(fuzzing)]
+pub(crate) use spans::history::History;
 
 use self::shared::Shared;
 use crate::error::Error;

@@ -14,6 +14,8 @@
 //! Nothing here knows an address, or a page. Offset 0 has to lie as aligned as anything that is asked for.
 
 mod bins;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod history;
 mod nodes;
 #[cfg(test)]
 mod tests;

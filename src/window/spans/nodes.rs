@@ -161,7 +161,7 @@ impl Nodes {
     }
 
     /// How many nodes are in use.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn live(&self) -> usize {
         self.chunks.iter().map(|c| c.live as usize).sum()
     }
