@@ -1,0 +1,9 @@
+//! Real objects with bytes changed, linked.
+#![no_main]
+
+#[path = "../../src/choices.rs"]
+mod choices;
+#[path = "../../tests/support/damaged.rs"]
+mod damaged;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| damaged::check(&damaged::TestCase::read(bytes)));
