@@ -4,10 +4,11 @@
 //! them as such; the ABI's own text also lets values up to 2^32 and 2^16 pass, which would come out
 //! negative. The signed range stands here.
 //!
-//! Of the GOT-relative group relocations (`MOVW_GOTOFF`) the ABI says which are checked and not for what: for what their
+//! Of the GOT-relative group relocations (`MOVW_GOTOFF` and those of TLS entries) the ABI says which are checked and not for what: for what their
 //! pc-relative counterparts are, since a `MOVN` or `MOVZ` holds no more.
 //!
-//! In the Local Exec rows the target is the TPREL itself, the variable's offset from the thread pointer.
+//! In the Local Exec rows the target is the TPREL itself, the variable's offset from the thread pointer, and in the rows with
+//! DTPREL in their names its offset in the module's block.
 //! `TLSDESC_LDR`, `_ADD` and `_CALL` only mark instructions and have no row.
 
 use super::{
@@ -140,6 +141,10 @@ pub const TLSGD_ADR_PAGE21: RelocationRange =
     page_relative("R_AARCH64_TLSGD_ADR_PAGE21", 513, signed(33));
 /// `ADD` after `ADRP`. General Dynamic TLS relocations.
 pub const TLSGD_ADD_LO12_NC: RelocationRange = low_bits("R_AARCH64_TLSGD_ADD_LO12_NC", 514);
+/// `MOVN` or `MOVZ` of bits 16 to 31 of a pair's offset in the GOT: the place is the GOT. General Dynamic TLS relocations.
+pub const TLSGD_MOVW_G1: RelocationRange = relative("R_AARCH64_TLSGD_MOVW_G1", 515, signed(33));
+/// `MOVK` of bits 0 to 15 of a pair's offset in the GOT, unchecked: the place is the GOT. General Dynamic TLS relocations.
+pub const TLSGD_MOVW_G0_NC: RelocationRange = relative("R_AARCH64_TLSGD_MOVW_G0_NC", 516, ANY);
 /// `ADR` of the module's entry. Local Dynamic TLS relocations.
 pub const TLSLD_ADR_PREL21: RelocationRange =
     relative("R_AARCH64_TLSLD_ADR_PREL21", 517, signed(21));
@@ -148,9 +153,67 @@ pub const TLSLD_ADR_PAGE21: RelocationRange =
     page_relative("R_AARCH64_TLSLD_ADR_PAGE21", 518, signed(33));
 /// `ADD` after `ADRP`. Local Dynamic TLS relocations.
 pub const TLSLD_ADD_LO12_NC: RelocationRange = low_bits("R_AARCH64_TLSLD_ADD_LO12_NC", 519);
+/// `MOVN` or `MOVZ` of bits 16 to 31 of the module's entry's offset in the GOT: the place is the GOT. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_G1: RelocationRange = relative("R_AARCH64_TLSLD_MOVW_G1", 520, signed(33));
+/// `MOVK` of bits 0 to 15 of the module's entry's offset in the GOT, unchecked: the place is the GOT. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_G0_NC: RelocationRange = relative("R_AARCH64_TLSLD_MOVW_G0_NC", 521, ANY);
 /// Load literal of the module's entry. Local Dynamic TLS relocations.
 pub const TLSLD_LD_PREL19: RelocationRange =
     relative("R_AARCH64_TLSLD_LD_PREL19", 522, signed(21)).aligned(4);
+/// `MOVN` or `MOVZ` of bits 32 to 47 of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_DTPREL_G2: RelocationRange =
+    absolute("R_AARCH64_TLSLD_MOVW_DTPREL_G2", 523, signed(49));
+/// `MOVN` or `MOVZ` of bits 16 to 31 of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_DTPREL_G1: RelocationRange =
+    absolute("R_AARCH64_TLSLD_MOVW_DTPREL_G1", 524, signed(33));
+/// `MOVK` of bits 16 to 31 of the DTPREL, unchecked. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_DTPREL_G1_NC: RelocationRange =
+    absolute("R_AARCH64_TLSLD_MOVW_DTPREL_G1_NC", 525, ANY);
+/// `MOVN` or `MOVZ` of bits 0 to 15 of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_DTPREL_G0: RelocationRange =
+    absolute("R_AARCH64_TLSLD_MOVW_DTPREL_G0", 526, signed(17));
+/// `MOVK` of bits 0 to 15 of the DTPREL, unchecked. Local Dynamic TLS relocations.
+pub const TLSLD_MOVW_DTPREL_G0_NC: RelocationRange =
+    absolute("R_AARCH64_TLSLD_MOVW_DTPREL_G0_NC", 527, ANY);
+/// `ADD` of bits 12 to 23 of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_ADD_DTPREL_HI12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_ADD_DTPREL_HI12", 528, unsigned(24));
+/// `ADD` of all of a small DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_ADD_DTPREL_LO12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_ADD_DTPREL_LO12", 529, unsigned(12));
+/// `ADD` of the low 12 bits of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_ADD_DTPREL_LO12_NC: RelocationRange =
+    low_bits("R_AARCH64_TLSLD_ADD_DTPREL_LO12_NC", 530);
+/// Load or store of 1 byte at a small DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST8_DTPREL_LO12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_LDST8_DTPREL_LO12", 531, unsigned(12));
+/// Load or store of 1 byte at the low 12 bits of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST8_DTPREL_LO12_NC: RelocationRange =
+    low_bits("R_AARCH64_TLSLD_LDST8_DTPREL_LO12_NC", 532);
+/// Load or store of 2 bytes at a small DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST16_DTPREL_LO12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_LDST16_DTPREL_LO12", 533, unsigned(12)).aligned(2);
+/// Load or store of 2 bytes at the low 12 bits of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST16_DTPREL_LO12_NC: RelocationRange =
+    low_bits("R_AARCH64_TLSLD_LDST16_DTPREL_LO12_NC", 534).aligned(2);
+/// Load or store of 4 bytes at a small DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST32_DTPREL_LO12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_LDST32_DTPREL_LO12", 535, unsigned(12)).aligned(4);
+/// Load or store of 4 bytes at the low 12 bits of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST32_DTPREL_LO12_NC: RelocationRange =
+    low_bits("R_AARCH64_TLSLD_LDST32_DTPREL_LO12_NC", 536).aligned(4);
+/// Load or store of 8 bytes at a small DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST64_DTPREL_LO12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_LDST64_DTPREL_LO12", 537, unsigned(12)).aligned(8);
+/// Load or store of 8 bytes at the low 12 bits of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST64_DTPREL_LO12_NC: RelocationRange =
+    low_bits("R_AARCH64_TLSLD_LDST64_DTPREL_LO12_NC", 538).aligned(8);
+/// `MOVN` or `MOVZ` of bits 16 to 31 of the offset in the GOT of the entry that holds the TPREL: the place is the GOT. Initial Exec TLS relocations.
+pub const TLSIE_MOVW_GOTTPREL_G1: RelocationRange =
+    relative("R_AARCH64_TLSIE_MOVW_GOTTPREL_G1", 539, signed(33));
+/// `MOVK` of bits 0 to 15 of that offset, unchecked: the place is the GOT. Initial Exec TLS relocations.
+pub const TLSIE_MOVW_GOTTPREL_G0_NC: RelocationRange =
+    relative("R_AARCH64_TLSIE_MOVW_GOTTPREL_G0_NC", 540, ANY);
 /// `ADRP` of the GOT entry that holds the TPREL. Initial Exec TLS relocations.
 pub const TLSIE_ADR_GOTTPREL_PAGE21: RelocationRange =
     page_relative("R_AARCH64_TLSIE_ADR_GOTTPREL_PAGE21", 541, signed(33));
@@ -222,12 +285,22 @@ pub const TLSDESC_LD64_LO12: RelocationRange =
     low_bits("R_AARCH64_TLSDESC_LD64_LO12", 563).aligned(8);
 /// `ADD` after `ADRP`, unchecked. TLS descriptor relocations.
 pub const TLSDESC_ADD_LO12: RelocationRange = low_bits("R_AARCH64_TLSDESC_ADD_LO12", 564);
+/// `MOVN` or `MOVZ` of bits 16 to 31 of a descriptor's offset in the GOT: the place is the GOT. TLS descriptor relocations.
+pub const TLSDESC_OFF_G1: RelocationRange = relative("R_AARCH64_TLSDESC_OFF_G1", 565, signed(33));
+/// `MOVK` of bits 0 to 15 of a descriptor's offset in the GOT, unchecked: the place is the GOT. TLS descriptor relocations.
+pub const TLSDESC_OFF_G0_NC: RelocationRange = relative("R_AARCH64_TLSDESC_OFF_G0_NC", 566, ANY);
 /// Load or store of 16 bytes at a small TPREL. Local Exec TLS relocations.
 pub const TLSLE_LDST128_TPREL_LO12: RelocationRange =
     absolute("R_AARCH64_TLSLE_LDST128_TPREL_LO12", 570, unsigned(12)).aligned(16);
 /// Load or store of 16 bytes at the low 12 bits of the TPREL. Local Exec TLS relocations.
 pub const TLSLE_LDST128_TPREL_LO12_NC: RelocationRange =
     low_bits("R_AARCH64_TLSLE_LDST128_TPREL_LO12_NC", 571).aligned(16);
+/// Load or store of 16 bytes at a small DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST128_DTPREL_LO12: RelocationRange =
+    absolute("R_AARCH64_TLSLD_LDST128_DTPREL_LO12", 572, unsigned(12)).aligned(16);
+/// Load or store of 16 bytes at the low 12 bits of the DTPREL. Local Dynamic TLS relocations.
+pub const TLSLD_LDST128_DTPREL_LO12_NC: RelocationRange =
+    low_bits("R_AARCH64_TLSLD_LDST128_DTPREL_LO12_NC", 573).aligned(16);
 
 /// Every row above, ascending by number.
 pub const TABLE: &[RelocationRange] = &[
@@ -287,10 +360,32 @@ pub const TABLE: &[RelocationRange] = &[
     TLSGD_ADR_PREL21,
     TLSGD_ADR_PAGE21,
     TLSGD_ADD_LO12_NC,
+    TLSGD_MOVW_G1,
+    TLSGD_MOVW_G0_NC,
     TLSLD_ADR_PREL21,
     TLSLD_ADR_PAGE21,
     TLSLD_ADD_LO12_NC,
+    TLSLD_MOVW_G1,
+    TLSLD_MOVW_G0_NC,
     TLSLD_LD_PREL19,
+    TLSLD_MOVW_DTPREL_G2,
+    TLSLD_MOVW_DTPREL_G1,
+    TLSLD_MOVW_DTPREL_G1_NC,
+    TLSLD_MOVW_DTPREL_G0,
+    TLSLD_MOVW_DTPREL_G0_NC,
+    TLSLD_ADD_DTPREL_HI12,
+    TLSLD_ADD_DTPREL_LO12,
+    TLSLD_ADD_DTPREL_LO12_NC,
+    TLSLD_LDST8_DTPREL_LO12,
+    TLSLD_LDST8_DTPREL_LO12_NC,
+    TLSLD_LDST16_DTPREL_LO12,
+    TLSLD_LDST16_DTPREL_LO12_NC,
+    TLSLD_LDST32_DTPREL_LO12,
+    TLSLD_LDST32_DTPREL_LO12_NC,
+    TLSLD_LDST64_DTPREL_LO12,
+    TLSLD_LDST64_DTPREL_LO12_NC,
+    TLSIE_MOVW_GOTTPREL_G1,
+    TLSIE_MOVW_GOTTPREL_G0_NC,
     TLSIE_ADR_GOTTPREL_PAGE21,
     TLSIE_LD64_GOTTPREL_LO12_NC,
     TLSIE_LD_GOTTPREL_PREL19,
@@ -315,8 +410,12 @@ pub const TABLE: &[RelocationRange] = &[
     TLSDESC_ADR_PAGE21,
     TLSDESC_LD64_LO12,
     TLSDESC_ADD_LO12,
+    TLSDESC_OFF_G1,
+    TLSDESC_OFF_G0_NC,
     TLSLE_LDST128_TPREL_LO12,
     TLSLE_LDST128_TPREL_LO12_NC,
+    TLSLD_LDST128_DTPREL_LO12,
+    TLSLD_LDST128_DTPREL_LO12_NC,
 ];
 /// The range of the AArch64 relocation type `number`; `None` if it has no row here.
 pub fn range(number: u32) -> Option<&'static RelocationRange> {
@@ -336,10 +435,15 @@ mod tests {
         (&[263], 0, 0xffff, 1),
         (&[265], 0, 0xffff_ffff, 1),
         (&[267], 0, 0xffff_ffff_ffff, 1),
-        (&[270, 287, 300, 547], -0x1_0000, 0xffff, 1),
-        (&[271, 289, 302, 545], -0x1_0000_0000, 0xffff_ffff, 1),
+        (&[270, 287, 300, 526, 547], -0x1_0000, 0xffff, 1),
         (
-            &[272, 291, 304, 544],
+            &[271, 289, 302, 515, 520, 524, 539, 545, 565],
+            -0x1_0000_0000,
+            0xffff_ffff,
+            1,
+        ),
+        (
+            &[272, 291, 304, 523, 544],
             -0x1_0000_0000_0000,
             0xffff_ffff_ffff,
             1,
@@ -355,23 +459,23 @@ mod tests {
         (&[279], -0x8000, 0x7ffc, 4),
         (&[282, 283], -0x800_0000, 0x7ff_fffc, 4),
         (&[310, 313], 0, 0x7ff8, 8),
-        (&[549], 0, 0xff_ffff, 1),
-        (&[550, 552], 0, 0xfff, 1),
-        (&[554], 0, 0xffe, 2),
-        (&[556], 0, 0xffc, 4),
-        (&[558], 0, 0xff8, 8),
-        (&[570], 0, 0xff0, 16),
+        (&[528, 549], 0, 0xff_ffff, 1),
+        (&[529, 531, 550, 552], 0, 0xfff, 1),
+        (&[533, 554], 0, 0xffe, 2),
+        (&[535, 556], 0, 0xffc, 4),
+        (&[537, 558], 0, 0xff8, 8),
+        (&[570, 572], 0, 0xff0, 16),
     ];
 
     const UNCHECKED: &[(&[u32], i64)] = &[
         (&[257, 260, 307], 1),
         (&[264, 266, 268, 269, 288, 290, 292, 293, 546, 548], 1),
-        (&[301, 303, 305, 306], 1),
-        (&[276, 277, 278, 514, 519, 551, 553, 564], 1),
-        (&[284, 555], 2),
-        (&[285, 557], 4),
-        (&[286, 312, 542, 559, 563], 8),
-        (&[299, 571], 16),
+        (&[301, 303, 305, 306, 516, 521, 525, 527, 540, 566], 1),
+        (&[276, 277, 278, 514, 519, 530, 532, 551, 553, 564], 1),
+        (&[284, 534, 555], 2),
+        (&[285, 536, 557], 4),
+        (&[286, 312, 538, 542, 559, 563], 8),
+        (&[299, 571, 573], 16),
     ];
 
     #[test]

@@ -194,10 +194,32 @@ AARCH64 = [
     ("TLSGD_ADR_PREL21", 512, "tls slot shared", ADR, signed(21), 1),
     ("TLSGD_ADR_PAGE21", 513, "tls slot page shared", ADRP, signed(33), 0x1000),
     ("TLSGD_ADD_LO12_NC", 514, "tls slot low shared", ADD, ALL, 1),
+    ("TLSGD_MOVW_G1", 515, "tls group of slots shared", movw_signed(16), signed(33), 1),
+    ("TLSGD_MOVW_G0_NC", 516, "tls group of slots shared", movk(0), ALL, 1),
     ("TLSLD_ADR_PREL21", 517, "tls slot shared", ADR, signed(21), 1),
     ("TLSLD_ADR_PAGE21", 518, "tls slot page shared", ADRP, signed(33), 0x1000),
     ("TLSLD_ADD_LO12_NC", 519, "tls slot low shared", ADD, ALL, 1),
+    ("TLSLD_MOVW_G1", 520, "tls group of slots shared", movw_signed(16), signed(33), 1),
+    ("TLSLD_MOVW_G0_NC", 521, "tls group of slots shared", movk(0), ALL, 1),
     ("TLSLD_LD_PREL19", 522, "tls slot shared", LITERAL, signed(21), 4),
+    ("TLSLD_MOVW_DTPREL_G2", 523, "tls offset shared", movw_signed(32), signed(49), 1),
+    ("TLSLD_MOVW_DTPREL_G1", 524, "tls offset shared", movw_signed(16), signed(33), 1),
+    ("TLSLD_MOVW_DTPREL_G1_NC", 525, "tls offset shared", movk(16), ALL, 1),
+    ("TLSLD_MOVW_DTPREL_G0", 526, "tls offset shared", movw_signed(0), signed(17), 1),
+    ("TLSLD_MOVW_DTPREL_G0_NC", 527, "tls offset shared", movk(0), ALL, 1),
+    ("TLSLD_ADD_DTPREL_HI12", 528, "tls offset shared", bits(0x91400000, 10, 12, 12), unsigned(24), 1),
+    ("TLSLD_ADD_DTPREL_LO12", 529, "tls offset shared", ADD, unsigned(12), 1),
+    ("TLSLD_ADD_DTPREL_LO12_NC", 530, "tls low shared", ADD, ALL, 1),
+    ("TLSLD_LDST8_DTPREL_LO12", 531, "tls offset shared", load(1), unsigned(12), 1),
+    ("TLSLD_LDST8_DTPREL_LO12_NC", 532, "tls low shared", load(1), ALL, 1),
+    ("TLSLD_LDST16_DTPREL_LO12", 533, "tls offset shared", load(2), unsigned(12), 2),
+    ("TLSLD_LDST16_DTPREL_LO12_NC", 534, "tls low shared", load(2), ALL, 2),
+    ("TLSLD_LDST32_DTPREL_LO12", 535, "tls offset shared", load(4), unsigned(12), 4),
+    ("TLSLD_LDST32_DTPREL_LO12_NC", 536, "tls low shared", load(4), ALL, 4),
+    ("TLSLD_LDST64_DTPREL_LO12", 537, "tls offset shared", load(8), unsigned(12), 8),
+    ("TLSLD_LDST64_DTPREL_LO12_NC", 538, "tls low shared", load(8), ALL, 8),
+    ("TLSIE_MOVW_GOTTPREL_G1", 539, "tls group of slots shared", movw_signed(16), signed(33), 1),
+    ("TLSIE_MOVW_GOTTPREL_G0_NC", 540, "tls group of slots shared", movk(0), ALL, 1),
     ("TLSIE_ADR_GOTTPREL_PAGE21", 541, "tls slot page shared", ADRP, signed(33), 0x1000),
     ("TLSIE_LD64_GOTTPREL_LO12_NC", 542, "tls slot low shared", load(8), ALL, 8),
     ("TLSIE_LD_GOTTPREL_PREL19", 543, "tls slot shared", LITERAL, signed(21), 4),
@@ -222,8 +244,12 @@ AARCH64 = [
     ("TLSDESC_ADR_PAGE21", 562, "tls slot page shared", ADRP, signed(33), 0x1000),
     ("TLSDESC_LD64_LO12", 563, "tls slot low shared", load(8), ALL, 8),
     ("TLSDESC_ADD_LO12", 564, "tls slot low shared", ADD, ALL, 1),
+    ("TLSDESC_OFF_G1", 565, "tls group of slots shared", movw_signed(16), signed(33), 1),
+    ("TLSDESC_OFF_G0_NC", 566, "tls group of slots shared", movk(0), ALL, 1),
     ("TLSLE_LDST128_TPREL_LO12", 570, "tls offset", load(16), unsigned(12), 16),
     ("TLSLE_LDST128_TPREL_LO12_NC", 571, "tls low", load(16), ALL, 16),
+    ("TLSLD_LDST128_DTPREL_LO12", 572, "tls offset shared", load(16), unsigned(12), 16),
+    ("TLSLD_LDST128_DTPREL_LO12_NC", 573, "tls low shared", load(16), ALL, 16),
 ]
 
 
@@ -374,7 +400,7 @@ class Row:
     def probe(self):
         """X as it comes with addend 0."""
         if self.tls and self.arch == "AARCH64":
-            return 16  # The thread control block's size. If it were wrong, no answer would be `yes`.
+            return 0 if self.shared else 16  # The thread control block's size. If it were wrong, no answer would be `yes`.
         return int.from_bytes(self.link().text(0, self.size), "little", signed=True)
 
     def cases(self, first, last, step):
