@@ -59,8 +59,8 @@
 //! # What it does not do
 //!
 //! It does not compile, it does not load shared libraries, and it does not make memory writable and executable at once at
-//! one address. Outside of a window each object takes whole pages of its own. Thread-local storage and indirect functions are
-//! refused by the loader.
+//! one address. Outside of a window each object takes whole pages of its own. Thread-local variables of
+//! other libraries are refused by the loader.
 //!
 //! # Features
 //!

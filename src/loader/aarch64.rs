@@ -1,11 +1,12 @@
 //! AArch64's static relocations (ARM-software/abi-aa, aaelf64, section 5.7) and its stub.
 //!
-//! All of its tables are here, but for thread-local storage. Not here are the numbers that other documents of that ABI add:
+//! All of its tables are here. Not here are the numbers that other documents of that ABI add:
 //! PATCHINST and FUNCINIT64 (316, 317) and AUTH_* (from 580), since nothing in this loader signs pointers or calls a
 //! program's functions before it is linked; and the numbers below 256, which are for ILP32.
 
 use super::machine::{IndirectStub, STUB_CODE};
 use super::relocation::{Field::*, Operand::*, Row};
+use super::tls::Entry;
 use crate::reach::aarch64::*;
 
 /// Sorted by number.
@@ -63,6 +64,145 @@ pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(LD64_GOTPAGE_LO15, SlotOfSumFromGot, Imm12 { scale: 3 }),
     Row::new(PLT32, Plt, Data32),
     Row::new(GOTPCREL32, SlotPlusAddend, Data32),
+    Row::new(TLSGD_ADR_PREL21, ThreadEntryOfSum(Entry::Pair), Adr),
+    Row::new(TLSGD_ADR_PAGE21, ThreadEntryOfSum(Entry::Pair), AdrPage),
+    Row::new(
+        TLSGD_ADD_LO12_NC,
+        ThreadEntryOfSum(Entry::Pair),
+        Imm12 { scale: 0 },
+    ),
+    Row::new(
+        TLSGD_MOVW_G1,
+        ThreadEntryOfSumFromGot(Entry::Pair),
+        MovwSigned { shift: 16 },
+    ),
+    Row::new(
+        TLSGD_MOVW_G0_NC,
+        ThreadEntryOfSumFromGot(Entry::Pair),
+        Movw { shift: 0 },
+    ),
+    Row::new(TLSLD_ADR_PREL21, ThreadEntryOfSum(Entry::Module), Adr),
+    Row::new(TLSLD_ADR_PAGE21, ThreadEntryOfSum(Entry::Module), AdrPage),
+    Row::new(
+        TLSLD_ADD_LO12_NC,
+        ThreadEntryOfSum(Entry::Module),
+        Imm12 { scale: 0 },
+    ),
+    Row::new(
+        TLSLD_MOVW_G1,
+        ThreadEntryOfSumFromGot(Entry::Module),
+        MovwSigned { shift: 16 },
+    ),
+    Row::new(
+        TLSLD_MOVW_G0_NC,
+        ThreadEntryOfSumFromGot(Entry::Module),
+        Movw { shift: 0 },
+    ),
+    Row::new(
+        TLSLD_LD_PREL19,
+        ThreadEntryOfSum(Entry::Module),
+        Offset { at: 5, bits: 19 },
+    ),
+    Row::new(TLSLD_MOVW_DTPREL_G2, BlockOffset, MovwSigned { shift: 32 }),
+    Row::new(TLSLD_MOVW_DTPREL_G1, BlockOffset, MovwSigned { shift: 16 }),
+    Row::new(TLSLD_MOVW_DTPREL_G1_NC, BlockOffset, Movw { shift: 16 }),
+    Row::new(TLSLD_MOVW_DTPREL_G0, BlockOffset, MovwSigned { shift: 0 }),
+    Row::new(TLSLD_MOVW_DTPREL_G0_NC, BlockOffset, Movw { shift: 0 }),
+    Row::new(TLSLD_ADD_DTPREL_HI12, BlockOffset, High12),
+    Row::new(TLSLD_ADD_DTPREL_LO12, BlockOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLD_ADD_DTPREL_LO12_NC, BlockOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLD_LDST8_DTPREL_LO12, BlockOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLD_LDST8_DTPREL_LO12_NC, BlockOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLD_LDST16_DTPREL_LO12, BlockOffset, Imm12 { scale: 1 }),
+    Row::new(TLSLD_LDST16_DTPREL_LO12_NC, BlockOffset, Imm12 { scale: 1 }),
+    Row::new(TLSLD_LDST32_DTPREL_LO12, BlockOffset, Imm12 { scale: 2 }),
+    Row::new(TLSLD_LDST32_DTPREL_LO12_NC, BlockOffset, Imm12 { scale: 2 }),
+    Row::new(TLSLD_LDST64_DTPREL_LO12, BlockOffset, Imm12 { scale: 3 }),
+    Row::new(TLSLD_LDST64_DTPREL_LO12_NC, BlockOffset, Imm12 { scale: 3 }),
+    Row::new(
+        TLSIE_MOVW_GOTTPREL_G1,
+        ThreadEntryOfSumFromGot(Entry::Offset),
+        MovwSigned { shift: 16 },
+    ),
+    Row::new(
+        TLSIE_MOVW_GOTTPREL_G0_NC,
+        ThreadEntryOfSumFromGot(Entry::Offset),
+        Movw { shift: 0 },
+    ),
+    Row::new(
+        TLSIE_ADR_GOTTPREL_PAGE21,
+        ThreadEntryOfSum(Entry::Offset),
+        AdrPage,
+    ),
+    Row::new(
+        TLSIE_LD64_GOTTPREL_LO12_NC,
+        ThreadEntryOfSum(Entry::Offset),
+        Imm12 { scale: 3 },
+    ),
+    Row::new(
+        TLSIE_LD_GOTTPREL_PREL19,
+        ThreadEntryOfSum(Entry::Offset),
+        Offset { at: 5, bits: 19 },
+    ),
+    Row::new(TLSLE_MOVW_TPREL_G2, ThreadOffset, MovwSigned { shift: 32 }),
+    Row::new(TLSLE_MOVW_TPREL_G1, ThreadOffset, MovwSigned { shift: 16 }),
+    Row::new(TLSLE_MOVW_TPREL_G1_NC, ThreadOffset, Movw { shift: 16 }),
+    Row::new(TLSLE_MOVW_TPREL_G0, ThreadOffset, MovwSigned { shift: 0 }),
+    Row::new(TLSLE_MOVW_TPREL_G0_NC, ThreadOffset, Movw { shift: 0 }),
+    Row::new(TLSLE_ADD_TPREL_HI12, ThreadOffset, High12),
+    Row::new(TLSLE_ADD_TPREL_LO12, ThreadOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLE_ADD_TPREL_LO12_NC, ThreadOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLE_LDST8_TPREL_LO12, ThreadOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLE_LDST8_TPREL_LO12_NC, ThreadOffset, Imm12 { scale: 0 }),
+    Row::new(TLSLE_LDST16_TPREL_LO12, ThreadOffset, Imm12 { scale: 1 }),
+    Row::new(TLSLE_LDST16_TPREL_LO12_NC, ThreadOffset, Imm12 { scale: 1 }),
+    Row::new(TLSLE_LDST32_TPREL_LO12, ThreadOffset, Imm12 { scale: 2 }),
+    Row::new(TLSLE_LDST32_TPREL_LO12_NC, ThreadOffset, Imm12 { scale: 2 }),
+    Row::new(TLSLE_LDST64_TPREL_LO12, ThreadOffset, Imm12 { scale: 3 }),
+    Row::new(TLSLE_LDST64_TPREL_LO12_NC, ThreadOffset, Imm12 { scale: 3 }),
+    Row::new(
+        TLSDESC_LD_PREL19,
+        ThreadEntryOfSum(Entry::Descriptor),
+        Offset { at: 5, bits: 19 },
+    ),
+    Row::new(TLSDESC_ADR_PREL21, ThreadEntryOfSum(Entry::Descriptor), Adr),
+    Row::new(
+        TLSDESC_ADR_PAGE21,
+        ThreadEntryOfSum(Entry::Descriptor),
+        AdrPage,
+    ),
+    Row::new(
+        TLSDESC_LD64_LO12,
+        ThreadEntryOfSum(Entry::Descriptor),
+        Imm12 { scale: 3 },
+    ),
+    Row::new(
+        TLSDESC_ADD_LO12,
+        ThreadEntryOfSum(Entry::Descriptor),
+        Imm12 { scale: 0 },
+    ),
+    Row::new(
+        TLSDESC_OFF_G1,
+        ThreadEntryOfSumFromGot(Entry::Descriptor),
+        MovwSigned { shift: 16 },
+    ),
+    Row::new(
+        TLSDESC_OFF_G0_NC,
+        ThreadEntryOfSumFromGot(Entry::Descriptor),
+        Movw { shift: 0 },
+    ),
+    Row::new(TLSLE_LDST128_TPREL_LO12, ThreadOffset, Imm12 { scale: 4 }),
+    Row::new(
+        TLSLE_LDST128_TPREL_LO12_NC,
+        ThreadOffset,
+        Imm12 { scale: 4 },
+    ),
+    Row::new(TLSLD_LDST128_DTPREL_LO12, BlockOffset, Imm12 { scale: 4 }),
+    Row::new(
+        TLSLD_LDST128_DTPREL_LO12_NC,
+        BlockOffset,
+        Imm12 { scale: 4 },
+    ),
 ];
 
 /// `ldr x16, .+8`, `br x16`: to the address that follows. x16 is a linker's to use (AAPCS64, section 6.1.1), and a branch

@@ -40,6 +40,8 @@ pub(super) enum Content {
     IndirectSlot(SymbolId),
     /// What the program calls itself.
     Handle,
+    /// The GOT entries of thread-local variables.
+    ThreadEntries,
 }
 
 impl<'data> Item<'data> {
@@ -51,6 +53,14 @@ impl<'data> Item<'data> {
     /// Whether nothing has to lie directly in front of it or behind it.
     fn is_free(&self) -> bool {
         !self.is_unwind() && self.bounds.is_none()
+    }
+
+    /// The index of the section that it is, of its object's.
+    pub(super) fn section(&self) -> Option<usize> {
+        match self.content {
+            Content::Section(index) | Content::Unwind(index) => Some(index),
+            _ => None,
+        }
     }
 
     pub(super) fn is_unwind(&self) -> bool {

@@ -15,7 +15,7 @@ use super::program::{Program, Section, Symbol};
 use super::relocation::{Operand, Row};
 use super::resolver::Resolver;
 use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups, text};
-use super::{Loader, Placement};
+use super::{Loader, Placement, tls};
 use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::manager::ReservingMemoryManager;
@@ -46,6 +46,7 @@ pub(super) fn link(
     check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
     let bounds = symbols.find_bounds(&objects);
+    let layout = tls::Layout::new(&objects, max_bytes)?;
     let together = match placement {
         Placement::Together => objects.len(),
         Placement::PerObject => 1,
@@ -53,9 +54,13 @@ pub(super) fn link(
     let starts = (0..objects.len()).step_by(together.max(1));
     let plans = starts.map(|start| {
         let members = start..start + together;
-        Plan::new(members, &objects, &mut symbols, &bounds, machine)
+        Plan::new(members, &objects, &mut symbols, &bounds, &layout, machine)
     });
     let mut plans = plans.collect::<Result<Vec<Plan<'_>>, LoadError>>()?;
+    let storage = tls::Storage::claim(machine, &layout, &plans)?;
+    if let Some(storage) = &storage {
+        symbols.provide(&objects, tls::GET_ADDRESS, storage.get_address());
+    }
     symbols.resolve(&objects, |name| {
         let known = earlier.iter().find_map(|program| program.exported(name));
         known.or_else(|| resolver.resolve(name))
@@ -76,6 +81,9 @@ pub(super) fn link(
         sections,
         max_bytes,
     )?;
+    if let Some(storage) = &storage {
+        storage.begin_with(&layout, &objects, &plans);
+    }
     let linker = Linker {
         machine,
         objects: &objects,
@@ -83,6 +91,8 @@ pub(super) fn link(
         plans: &plans,
         map: &map,
         locations: locations(&objects, &symbols, &map),
+        layout: &layout,
+        storage: storage.as_ref(),
     };
     for plan in &plans {
         linker.fill(plan, attempt.manager)?;
@@ -94,9 +104,10 @@ pub(super) fn link(
     let sections = Linker::program_sections(&plans);
     let symbols = linker.program_symbols();
     let automatic = linker.automatic();
-    Ok(Program::new(
+    let program = Program::new(
         image, automatic, earlier, runs_here, &objects, sections, &symbols,
-    ))
+    );
+    Ok(program.with_storage(storage))
 }
 
 /// The memory for a symbol, if it is a common one.
@@ -130,6 +141,8 @@ struct Linker<'l, 'data> {
     map: &'l Map,
     /// By symbol number.
     locations: Vec<Location>,
+    layout: &'l tls::Layout,
+    storage: Option<&'l tls::Storage>,
 }
 
 impl<'data> Linker<'_, 'data> {
@@ -140,11 +153,16 @@ impl<'data> Linker<'_, 'data> {
         manager: &mut dyn ReservingMemoryManager,
     ) -> Result<(), LoadError> {
         let (got, stubs) = (plan.table(Content::Got), plan.table(Content::Stubs));
+        let thread_entries = match plan.thread_local.words() {
+            0 => None,
+            _ => plan.table(Content::ThreadEntries),
+        };
         for item in &plan.items {
             let site = Site {
                 plan,
                 got,
                 stubs,
+                thread_entries,
                 object: &self.objects[item.object],
                 item,
                 address: plan.address(item).get(),
@@ -190,6 +208,11 @@ impl<'data> Linker<'_, 'data> {
             }
             Content::Handle => bytes.copy_from_slice(&site.address.to_le_bytes()),
             Content::IndirectSlot(_) | Content::Common(_) => {}
+            Content::ThreadEntries => {
+                let storage = self.storage.expect("the plan asked for it");
+                let offset = |sum| self.thread_local(site, sum);
+                site.plan.thread_local.write(bytes, storage, offset)?;
+            }
         }
         Ok(())
     }
@@ -275,6 +298,17 @@ impl<'data> Linker<'_, 'data> {
             Err(Unplaced::Absent) => Ok(0),
             Err(reason) => Err(Misfit::Unplaced(reason)),
         };
+        let thread_entry = |entry, addend| {
+            let id = self.symbols.id(site.object, symbol);
+            let position = site.plan.thread_local.position(entry, (id, addend));
+            let entries = site.thread_entries.expect("the plan made entries");
+            entries.wrapping_add(position.expect("the plan made one") as u64)
+        };
+        let block_offset = || {
+            let id = self.symbols.id(site.object, symbol);
+            let offset = self.layout.symbol(id, self.objects, self.symbols);
+            offset.map_err(Misfit::Unplaced)
+        };
         let (from, to) = match row.operand {
             Operand::Symbol | Operand::Branch | Operand::Plt => (place, plus(symbol_at()?)),
             Operand::SymbolFromGot => (got(), plus(symbol_at()?)),
@@ -284,6 +318,17 @@ impl<'data> Linker<'_, 'data> {
             Operand::SlotFromGot => (place, plus(slot(0).wrapping_sub(got()))),
             Operand::Got => (place, plus(got())),
             Operand::Size => (place, plus(self.size(site, symbol)?)),
+            Operand::ThreadEntry(entry) => (place, plus(thread_entry(entry, 0).get())),
+            Operand::ThreadEntryOfSum(entry) => (place, thread_entry(entry, addend).get()),
+            Operand::ThreadEntryOfSumFromGot(entry) => (got(), thread_entry(entry, addend).get()),
+            Operand::BlockOffset => (place, plus(block_offset()?)),
+            Operand::ThreadOffset => {
+                let storage = self.storage.expect("the plan asked for it");
+                (
+                    place,
+                    plus(block_offset()?).wrapping_add(storage.thread_offset()),
+                )
+            }
         };
         let direct = row.range.check(from, to);
         direct.or_else(|range| {
@@ -320,6 +365,20 @@ impl<'data> Linker<'_, 'data> {
         Ok(address.wrapping_add_signed(addend))
     }
 
+    /// Where in the program's block of each thread a sum is, for a table.
+    fn thread_local(
+        &self,
+        site: &Site<'_, 'data>,
+        (symbol, addend): Sum,
+    ) -> Result<u64, LoadError> {
+        let offset = self.layout.symbol(symbol, self.objects, self.symbols);
+        let offset = offset.map_err(|reason| {
+            let name = text(self.symbols.name(self.objects, symbol));
+            reason.at(site.place(0), name)
+        })?;
+        Ok(offset.wrapping_add_signed(addend))
+    }
+
     /// How large a symbol is, in bytes, by the object that defines it.
     fn size(&self, site: &Site<'_, 'data>, symbol: usize) -> Result<u64, Misfit> {
         let id = self.symbols.id(site.object, symbol);
@@ -330,6 +389,7 @@ impl<'data> Linker<'_, 'data> {
             Definition::Common { size, .. } => Ok(size as u64),
             Definition::Absent => Ok(0),
             Definition::Got
+            | Definition::ThreadBlock
             | Definition::Handle
             | Definition::Bound { .. }
             | Definition::Outside(_)
@@ -481,9 +541,10 @@ fn is_from_place(row: &Row) -> bool {
 /// What is being written.
 struct Site<'s, 'data> {
     plan: &'s Plan<'data>,
-    /// Where GOT and stubs of the plan are, if it has them.
+    /// Where GOT, stubs and entries of thread-local variables of the plan are, if it has them.
     got: Option<Address>,
     stubs: Option<Address>,
+    thread_entries: Option<Address>,
     object: &'s Object<'data>,
     item: &'s Item<'data>,
     address: u64,

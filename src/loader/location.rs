@@ -20,6 +20,10 @@ pub(super) enum Unplaced {
     Discarded,
     Unloaded,
     ThreadLocal,
+    /// It is not, but is taken for it.
+    NotThreadLocal,
+    /// In a block that no object of this program is part of.
+    OtherThreadBlock,
     /// No object says how large it is.
     Unsized,
     /// The object does not say where it is.
@@ -32,7 +36,11 @@ impl Unplaced {
         let what = match self {
             Self::Discarded => return LoadError::Discarded { place, symbol },
             Self::Unloaded => "a reference to a section that is not loaded",
-            Self::ThreadLocal => "thread-local storage",
+            Self::ThreadLocal => "the address of a thread-local variable, which differs by thread,",
+            Self::NotThreadLocal => "thread-local access to a symbol that is not thread-local,",
+            Self::OtherThreadBlock => {
+                "a thread-local variable that no object of the program defines,"
+            }
             Self::Unsized => "the size of a symbol that no object defines",
             Self::Got | Self::Absent | Self::Nowhere => "a local symbol without a place",
         };
@@ -69,7 +77,7 @@ fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) 
                     Ok(section.wrapping_add(offset))
                 }
                 Place::Unloaded => Err(Unplaced::Unloaded),
-                Place::ThreadLocal => Err(Unplaced::ThreadLocal),
+                Place::ThreadLocal { .. } => Err(Unplaced::ThreadLocal),
                 Place::Indirect { .. } => Ok(map.indirect_stub(SymbolId::of(object, symbol))),
                 Place::Common { .. } | Place::Undefined => Err(Unplaced::Nowhere),
             }
@@ -78,6 +86,7 @@ fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) 
         Definition::Got => Err(Unplaced::Got),
         Definition::Handle => map.handle().ok_or(Unplaced::Nowhere),
         Definition::Bound { name, is_end } => map.bound(name, is_end).ok_or(Unplaced::Nowhere),
+        Definition::ThreadBlock => Err(Unplaced::ThreadLocal),
         Definition::Outside(address) => Ok(address),
         Definition::Absent => Err(Unplaced::Absent),
         Definition::None => Err(Unplaced::Nowhere), // Nobody refers to it.

@@ -67,9 +67,10 @@ impl Machine {
     /// Whether relocation `number` asks for nothing.
     pub(super) fn is_none(self, number: u32) -> bool {
         match self {
-            // aaelf64 section 5.7.1: 0, and 256 from before the numbers were final.
-            Self::Aarch64 => number == 0 || number == 256,
-            Self::X86_64 => number == 0,
+            // aaelf64 section 5.7.1: 0, and 256 from before the numbers were final. The others mark instructions that linkers
+            // may change, as TLSDESC_CALL does.
+            Self::Aarch64 => matches!(number, 0 | 256 | 567..=569),
+            Self::X86_64 => matches!(number, 0 | 35),
         }
     }
 

@@ -267,7 +267,7 @@ impl Map {
                     self.indirect_slots.insert(symbol, address);
                 }
                 Content::Handle => self.handle = Some(address),
-                Content::Got | Content::Stubs => {}
+                Content::Got | Content::Stubs | Content::ThreadEntries => {}
             }
         }
         Ok(())

@@ -23,6 +23,7 @@ mod program;
 mod relocation;
 mod resolver;
 mod symbols;
+mod tls;
 mod x86_64;
 
 use std::fmt;

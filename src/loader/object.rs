@@ -41,6 +41,8 @@ pub(super) struct Section<'data> {
     pub(super) size: usize,
     pub(super) align: Align,
     pub(super) contents: &'data [u8],
+    /// Whether each thread has it for itself. Then this is what a thread's begins with.
+    pub(super) is_thread_local: bool,
     relocations: &'data [Rela64<LittleEndian>],
 }
 
@@ -109,8 +111,11 @@ pub(super) enum Place {
     },
     /// In a section that is not loaded.
     Unloaded,
-    /// Of each thread's own.
-    ThreadLocal,
+    /// In a section that each thread has for itself.
+    ThreadLocal {
+        index: u32,
+        offset: u64,
+    },
     /// Where a function says that is still to be called, and that is here.
     Indirect {
         index: u32,
@@ -276,7 +281,7 @@ impl<'data> Reader<'_, 'data> {
         section: &'data SectionHeader64<LittleEndian>,
     ) -> Result<Option<Section<'data>>, LoadError> {
         let flags = section.sh_flags(LE);
-        if !flags.contains(elf::SHF_ALLOC) || flags.contains(elf::SHF_TLS) {
+        if !flags.contains(elf::SHF_ALLOC) {
             return Ok(None);
         }
         let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
@@ -291,7 +296,10 @@ impl<'data> Reader<'_, 'data> {
         let align = Align::new(fits(section.sh_addralign(LE))?.max(1));
         let align = align
             .map_err(|_| self.malformed(format!("the alignment of {name} is no power of two")))?;
-        let kind = if flags.contains(elf::SHF_EXECINSTR) {
+        let is_thread_local = flags.contains(elf::SHF_TLS);
+        let kind = if is_thread_local {
+            SectionKind::ReadOnlyData // Threads have copies.
+        } else if flags.contains(elf::SHF_EXECINSTR) {
             SectionKind::Code
         } else if !flags.contains(elf::SHF_WRITE) || is_constant_once_relocated(name) {
             SectionKind::ReadOnlyData
@@ -307,6 +315,7 @@ impl<'data> Reader<'_, 'data> {
             size,
             align,
             contents,
+            is_thread_local,
             relocations: &[],
         }))
     }
@@ -436,19 +445,23 @@ impl<'data> Reader<'_, 'data> {
                 if let (Some(section), elf::STT_SECTION) = (section, symbol.st_type()) {
                     name = section.name.as_bytes(); // Symbols of sections have no names of their own; messages want one.
                 }
-                if section.is_some() {
-                    Place::Section {
-                        index: index as u32, // As the file has it.
-                        offset: value,
+                let (index, offset) = (index as u32, value); // As the file has it.
+                match section {
+                    Some(section) if section.is_thread_local => {
+                        Place::ThreadLocal { index, offset }
                     }
-                } else {
-                    Place::Unloaded
+                    Some(_) => Place::Section { index, offset },
+                    None => Place::Unloaded,
                 }
             }
         };
         let place = match (symbol.st_type(), place) {
-            (elf::STT_TLS, Place::Undefined) => Place::Undefined, // What refers to it says so.
-            (elf::STT_TLS, _) => Place::ThreadLocal,
+            (elf::STT_TLS, Place::Section { .. } | Place::Absolute(_) | Place::Common { .. }) => {
+                let name = String::from_utf8_lossy(name);
+                return Err(
+                    self.malformed(format!("{name} is thread-local, but in no section that is"))
+                );
+            }
             (elf::STT_GNU_IFUNC, Place::Section { index, offset }) => {
                 Place::Indirect { index, offset }
             }

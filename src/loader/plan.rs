@@ -13,6 +13,7 @@ use super::memory::Piece;
 use super::object::{Object, Place as SymbolPlace, Relocation, Section};
 use super::relocation::{Operand, Row};
 use super::symbols::{Definition, SymbolId, Symbols, text};
+use super::tls;
 use crate::kind::SectionKind;
 use crate::num::{Address, Align};
 
@@ -39,7 +40,7 @@ pub(super) struct Once {
 
 impl Once {
     /// `symbols`: the numbers of those of the objects that ask.
-    fn new(symbols: Range<usize>) -> Self {
+    pub(super) fn new(symbols: Range<usize>) -> Self {
         Self {
             order: Vec::new(),
             symbols,
@@ -48,7 +49,7 @@ impl Once {
         }
     }
 
-    fn need(&mut self, sum: Sum) {
+    pub(super) fn need(&mut self, sum: Sum) {
         if self.position(sum).is_some() {
             return;
         }
@@ -102,6 +103,8 @@ pub(super) struct Plan<'data> {
     /// Whether something refers to the GOT itself, and to the program's handle.
     got_is_named: bool,
     pub(super) names_the_handle: bool,
+    /// What is needed of thread-local storage.
+    pub(super) thread_local: tls::Needs,
     /// Everything that needs memory.
     pub(super) items: Vec<Item<'data>>,
     /// What the memory manager gave for them, once it did.
@@ -115,6 +118,7 @@ impl<'data> Plan<'data> {
         objects: &[Object<'data>],
         symbols: &mut Symbols,
         bounds: &Bounds<'_>,
+        layout: &tls::Layout,
         machine: Machine,
     ) -> Result<Self, LoadError> {
         let (first, last) = (&objects[members.start], &objects[members.end - 1]);
@@ -124,10 +128,11 @@ impl<'data> Plan<'data> {
             objects: members,
             rows: Vec::new(),
             slots: Once::new(of_members.clone()),
-            stubs: Once::new(of_members),
+            stubs: Once::new(of_members.clone()),
             got_is_named: false,
             names_the_handle: false,
             pieces: Vec::new(),
+            thread_local: tls::Needs::new(of_members),
         };
         for object in &objects[plan.objects.clone()] {
             for section in object.sections.iter().flatten() {
@@ -143,6 +148,15 @@ impl<'data> Plan<'data> {
                     }
                     let id = symbols.id(object, relocation.symbol);
                     let definition = symbols.need(id).definition;
+                    if row.operand.is_thread_local() {
+                        let reference = || refers(object, section, relocation);
+                        if let Err(reason) = layout.symbol(id, objects, symbols) {
+                            let (place, symbol) = reference();
+                            return Err(reason.at(place, symbol));
+                        }
+                        let sum = (id, relocation.addend);
+                        plan.thread_local.note(row.operand, sum, reference);
+                    }
                     plan.note(row.operand, id, relocation.addend, definition);
                     let is_branch = matches!(row.operand, Operand::Branch | Operand::Plt);
                     if is_branch && !plan.is_near(definition, objects) {
@@ -183,7 +197,11 @@ impl<'data> Plan<'data> {
         self.names_the_handle |= definition == Definition::Handle;
         match operand {
             Operand::Symbol | Operand::Branch | Operand::Plt | Operand::Size => {}
-            Operand::SymbolFromGot | Operand::Got => self.got_is_named = true,
+            Operand::ThreadEntry(_) | Operand::ThreadEntryOfSum(_) => {}
+            Operand::BlockOffset | Operand::ThreadOffset => {}
+            Operand::SymbolFromGot | Operand::Got | Operand::ThreadEntryOfSumFromGot(_) => {
+                self.got_is_named = true;
+            }
             Operand::SlotPlusAddend | Operand::SlotOrSymbol | Operand::SlotFromGot => {
                 self.slots.need((symbol, 0));
             }
@@ -211,7 +229,7 @@ impl<'data> Plan<'data> {
             Definition::Object { object, .. } | Definition::Common { object, .. } => {
                 self.objects.contains(&object)
             }
-            Definition::Got => true,
+            Definition::Got | Definition::ThreadBlock => true,
             Definition::Handle
             | Definition::Bound { .. }
             | Definition::None
@@ -266,6 +284,12 @@ impl<'data> Plan<'data> {
         if slots > 0 || self.got_is_named {
             let got = (Content::Got, ".got", SectionKind::ReadOnlyData);
             self.add(first, got, slots, SLOT_SIZE);
+        }
+        let words = self.thread_local.words();
+        if words > 0 {
+            let kind = SectionKind::ReadOnlyData;
+            let entries = (Content::ThreadEntries, ".got.tls", kind);
+            self.add(first, entries, words, SLOT_SIZE);
         }
         let stubs = self.stubs.iter().len();
         if stubs > 0 {
@@ -328,6 +352,12 @@ fn sections<'data>(
                 piece: 0,
                 offset: 0,
             };
+            if section.is_thread_local {
+                if section.contents.is_empty() {
+                    continue; // What begins with zero needs no memory before there is a thread.
+                }
+                item.size = section.contents.len();
+            }
             if section.is_eh_frame() {
                 item.content = Content::Unwind(index);
                 item.kind = SectionKind::ReadOnlyData;
@@ -376,20 +406,26 @@ fn table_size(table: &[u8]) -> usize {
     table.len()
 }
 
+/// Where a relocation is, and the symbol that it refers to, for messages.
+fn refers(object: &Object<'_>, section: &Section<'_>, relocation: Relocation) -> (Place, String) {
+    let place = Place {
+        object: object.name.clone(),
+        section: section.name.into(),
+        offset: relocation.offset,
+    };
+    (place, text(object.symbols[relocation.symbol].name))
+}
+
 fn unknown(
     object: &Object<'_>,
     section: &Section<'_>,
     relocation: Relocation,
     machine: Machine,
 ) -> LoadError {
-    let place = Place {
-        object: object.name.clone(),
-        section: section.name.into(),
-        offset: relocation.offset,
-    };
+    let (place, symbol) = refers(object, section, relocation);
     LoadError::Unsupported {
         place,
-        symbol: text(object.symbols[relocation.symbol].name),
+        symbol,
         what: machine.relocation_name(relocation.number),
     }
 }

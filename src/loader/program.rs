@@ -10,6 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::automatic::Automatic;
 use super::execute::Life;
 use super::object::Object;
+use super::tls;
 use crate::id::SectionId;
 use crate::image::Image;
 use crate::kind::SectionKind;
@@ -34,6 +35,8 @@ pub struct Program {
     /// Numbers of `symbols`.
     by_name: HashTable<u32>,
     hashes: DefaultHashBuilder,
+    /// The program's blocks in all threads. Behind the memory, which is where they come from.
+    storage: Option<tls::Storage>,
     /// What it was linked against.
     _earlier: Vec<Arc<Program>>,
 }
@@ -176,7 +179,13 @@ impl Program {
             symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
             by_name,
             hashes,
+            storage: None,
         }
+    }
+
+    /// The same with the thread-local storage that it needs.
+    pub(super) fn with_storage(self, storage: Option<tls::Storage>) -> Self {
+        Self { storage, ..self }
     }
 
     pub(super) fn symbol(&self, name: &str) -> Option<Symbol> {
@@ -221,6 +230,13 @@ impl Program {
         })
     }
 
+    /// How many threads have a block of this program's thread-local variables, made when they first used one. Each is given
+    /// back when its thread ends, or the program goes. None is made for a program whose variables are at fixed offsets from the
+    /// thread pointer.
+    pub fn thread_blocks(&self) -> usize {
+        self.storage.as_ref().map_or(0, tls::Storage::blocks)
+    }
+
     /// The memory.
     pub fn image(&self) -> &Image {
         &self.image
@@ -231,11 +247,13 @@ impl Program {
         &mut self.image
     }
 
-    /// The memory, to keep or to leak without the names. Destructors do not run, and earlier programs are no longer kept alive.
+    /// The memory, to keep or to leak without the names. Destructors do not run, earlier programs are no longer kept alive, and
+    /// what the program has of thread-local storage stays for as long as its threads do.
     pub fn into_image(self) -> Image {
         if let Some(life) = self.life {
             life.forget();
         }
+        std::mem::forget(self.storage); // Nobody tells when the image goes.
         self.image
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Law: a value is written only after its range was checked. Everything here works on slices and numbers.
 
+use super::tls::Entry;
 use crate::reach::RelocationRange;
 
 /// A relocation that the loader can apply.
@@ -50,6 +51,41 @@ pub(super) enum Operand {
     SymbolFromGot,
     /// Z + A: Z is how large the symbol is, in bytes.
     Size,
+    /// The address of the GOT entry of this kind for S, plus A: x86-64.
+    ThreadEntry(Entry),
+    /// The address of the GOT entry of this kind for S + A: AArch64.
+    ThreadEntryOfSum(Entry),
+    /// The same, seen from the GOT in place of the relocated place.
+    ThreadEntryOfSumFromGot(Entry),
+    /// S + A, from the beginning of the program's block in each thread.
+    BlockOffset,
+    /// S + A, from the thread pointer.
+    ThreadOffset,
+}
+
+impl Operand {
+    /// Whether it is about thread-local storage.
+    pub(super) fn is_thread_local(self) -> bool {
+        matches!(
+            self,
+            Self::ThreadEntry(_)
+                | Self::ThreadEntryOfSum(_)
+                | Self::ThreadEntryOfSumFromGot(_)
+                | Self::BlockOffset
+                | Self::ThreadOffset
+        )
+    }
+
+    /// Whether it is about an offset that is the same in all threads.
+    pub(super) fn is_static(self) -> bool {
+        matches!(
+            self,
+            Self::ThreadOffset
+                | Self::ThreadEntry(Entry::Offset)
+                | Self::ThreadEntryOfSum(Entry::Offset)
+                | Self::ThreadEntryOfSumFromGot(Entry::Offset)
+        )
+    }
 }
 
 /// The bits of a relocated place that hold the value.
@@ -81,6 +117,8 @@ pub(super) enum Field {
     MovwSigned {
         shift: u32,
     },
+    /// AArch64 ADD: bits 12 to 23.
+    High12,
 }
 
 impl Field {
@@ -124,6 +162,7 @@ impl Field {
             Self::Adr => adr(value),
             Self::AdrPage => adr(value >> 12),
             Self::Imm12 { scale } => insert(10, 12, value >> scale),
+            Self::High12 => insert(10, 12, value >> 12),
             Self::Offset { at, bits } => insert(at, bits, value >> 2),
             Self::Movw { shift } => insert(5, 16, value >> shift),
             // Bits 29 and 30 tell MOVN (0), MOVZ (2) and MOVK (3) apart; LLVM's assembler puts MOVW_PREL_G3 on a MOVK, too.

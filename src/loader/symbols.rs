@@ -9,9 +9,11 @@ use super::error::{LoadError, UndefinedSymbol};
 use super::object::{self, Binding, Object, Place, Scope};
 use crate::num::{Address, Align};
 
-/// What is a linker's to define: the GOT, as both ABIs call it, and the program's handle, as the Itanium C++ ABI does.
-const OWN: [(&[u8], Definition); 2] = [
+/// What is a linker's to define: the GOT and the beginning of each thread's block, as both ABIs call them, and the program's handle,
+/// as the Itanium C++ ABI does.
+const OWN: [(&[u8], Definition); 3] = [
     (b"_GLOBAL_OFFSET_TABLE_", Definition::Got),
+    (b"_TLS_MODULE_BASE_", Definition::ThreadBlock),
     (b"__dso_handle", Definition::Handle),
 ];
 
@@ -75,6 +77,8 @@ pub(super) enum Definition {
     Handle,
     /// Where the sections begin that have the name with this number, or where they end.
     Bound { name: usize, is_end: bool },
+    /// The program's block of thread-local storage.
+    ThreadBlock,
     /// By the resolver.
     Outside(Address),
     /// By nobody, and nobody insists: its address is zero.
@@ -131,7 +135,9 @@ impl Symbols {
                         global.weak &= symbol.binding == Binding::Weak;
                         continue;
                     }
-                    Place::Section { index, .. } if object.sections[index as usize].is_none() => {
+                    Place::Section { index, .. } | Place::ThreadLocal { index, .. }
+                        if object.sections[index as usize].is_none() =>
+                    {
                         global.weak = false; // Discarded: the copy that was kept has to define it.
                         continue;
                     }
@@ -226,6 +232,19 @@ impl Symbols {
     /// The name of a symbol.
     pub(super) fn name<'data>(&self, objects: &[Object<'data>], id: SymbolId) -> &'data [u8] {
         name(objects, &self.all, id)
+    }
+
+    /// Gives an address to symbol `name`, unless an object defines it.
+    pub(super) fn provide(&mut self, objects: &[Object<'_>], own: &[u8], address: Address) {
+        for number in 0..self.all.len() {
+            let symbol = &self.all[number];
+            if symbol.is_needed
+                && symbol.definition == Definition::None
+                && name(objects, &self.all, symbol.stands_for) == own
+            {
+                self.all[number].definition = Definition::Outside(address);
+            }
+        }
     }
 
     /// Looks up what no object defines, of the symbols that something refers to.

@@ -1,12 +1,13 @@
 //! x86-64's static relocations (System V ABI, AMD64 supplement, "Relocation Types"), the instructions that change with them,
 //! and its stub.
 //!
-//! All of that table is here, but for thread-local storage and what only dynamic linkers see (COPY, GLOB_DAT, JUMP_SLOT,
-//! RELATIVE, RELATIVE64, IRELATIVE). Not here are PC32_BND and PLT32_BND (39, 40), which went with MPX: the ABI keeps the
+//! All of that table is here, but for what only dynamic linkers see (COPY, GLOB_DAT, JUMP_SLOT, RELATIVE, RELATIVE64,
+//! IRELATIVE, DTPMOD64, TLSDESC). Not here are PC32_BND and PLT32_BND (39, 40), which went with MPX: the ABI keeps the
 //! numbers back, and assemblers have not written them since.
 
 use super::machine::{IndirectStub, STUB_CODE};
 use super::relocation::{Field::*, Operand::*, Row};
+use super::tls::Entry;
 use crate::reach::x86_64::*;
 
 /// Sorted by number.
@@ -22,6 +23,13 @@ pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(PC16, Symbol, Data16),
     Row::new(ABS8, Symbol, Data8),
     Row::new(PC8, Symbol, Data8),
+    Row::new(DTPOFF64, BlockOffset, Data64),
+    Row::new(TPOFF64, ThreadOffset, Data64),
+    Row::new(TLSGD, ThreadEntry(Entry::Pair), Data32),
+    Row::new(TLSLD, ThreadEntry(Entry::Module), Data32),
+    Row::new(DTPOFF32, BlockOffset, Data32),
+    Row::new(GOTTPOFF, ThreadEntry(Entry::Offset), Data32),
+    Row::new(TPOFF32, ThreadOffset, Data32),
     Row::new(PC64, Symbol, Data64),
     Row::new(GOTOFF64, SymbolFromGot, Data64),
     Row::new(GOTPC32, Got, Data32),
@@ -32,11 +40,30 @@ pub(super) const RELOCATIONS: &[Row] = &[
     Row::new(PLTOFF64, SymbolFromGot, Data64),
     Row::new(SIZE32, Size, Data32),
     Row::new(SIZE64, Size, Data64),
+    Row::new(GOTPC32_TLSDESC, ThreadEntry(Entry::Descriptor), Data32),
     Row::new(GOTPCRELX, SlotOrSymbol, Data32),
     Row::new(REX_GOTPCRELX, SlotOrSymbol, Data32),
     Row::new(CODE_4_GOTPCRELX, SlotPlusAddend, Data32),
+    Row::new(CODE_4_GOTTPOFF, ThreadEntry(Entry::Offset), Data32),
+    Row::new(
+        CODE_4_GOTPC32_TLSDESC,
+        ThreadEntry(Entry::Descriptor),
+        Data32,
+    ),
     Row::new(CODE_5_GOTPCRELX, SlotPlusAddend, Data32),
+    Row::new(CODE_5_GOTTPOFF, ThreadEntry(Entry::Offset), Data32),
+    Row::new(
+        CODE_5_GOTPC32_TLSDESC,
+        ThreadEntry(Entry::Descriptor),
+        Data32,
+    ),
     Row::new(CODE_6_GOTPCRELX, SlotPlusAddend, Data32),
+    Row::new(CODE_6_GOTTPOFF, ThreadEntry(Entry::Offset), Data32),
+    Row::new(
+        CODE_6_GOTPC32_TLSDESC,
+        ThreadEntry(Entry::Descriptor),
+        Data32,
+    ),
 ];
 
 /// Changes the instruction that `code` ends with from one that reads the GOT slot of `symbol` to one of the same length that

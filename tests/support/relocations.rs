@@ -102,6 +102,7 @@ const X86_64: &[Kind] = &[
     data(31, SymbolFromGot, 8), // PLTOFF64
     data(32, Size, 4),          // SIZE32
     data(33, Size, 8),          // SIZE64
+    data(35, Nothing, 4),       // TLSDESC_CALL
     // Arithmetic is not changed, and by GNU ld only if it may.
     through_slot(41, Slot, &[0x03, 0x05]), // GOTPCRELX: add
     through_slot(42, Slot, &[0x48, 0x85, 0x05]), // REX_GOTPCRELX: test
@@ -187,6 +188,9 @@ const AARCH64: &[Kind] = &[
     code(313, SlotFromGot, 0xf940_0000, IMM12), // LD64_GOTPAGE_LO15: ldr
     data(PLT32, Branch, 4),
     data(GOTPCREL32, Slot, 4),
+    data(567, Nothing, 4), // TLSDESC_LDR
+    data(568, Nothing, 4), // TLSDESC_ADD
+    data(569, Nothing, 4), // TLSDESC_CALL
 ];
 
 const GOTREL64: u32 = 307;
@@ -226,13 +230,14 @@ impl Kind {
     }
 
     /// GNU ld 2.40 lacks some. `PLT32` is written as `PREL32` for it, which is the same in a program without a PLT, and so are
-    /// `GOTREL32` and `GOTREL64`, with another addend. What leads to entries of ld's own GOT is left out.
+    /// `GOTREL32` and `GOTREL64`, with another addend. What leads to entries of ld's own GOT is left out, and what marks
+    /// thread-local accesses, since the symbols are not thread-local.
     pub(crate) fn number_for_ld(&self, machine: Machine) -> u32 {
         match (machine, self.number) {
             (Machine::Aarch64, PLT32 | GOTREL32) => 261,
             (Machine::Aarch64, GOTREL64) => 260,
-            (Machine::Aarch64, GOTPCREL32 | 300 | 303..=306) => 0,
-            (Machine::X86_64, 43 | 46 | 49) => 0,
+            (Machine::Aarch64, GOTPCREL32 | 300 | 303..=306 | 567..=569) => 0,
+            (Machine::X86_64, 35 | 43 | 46 | 49) => 0,
             (_, number) => number,
         }
     }

@@ -1,0 +1,119 @@
+//! Where each thread-local section is in a program's block.
+
+use super::super::error::LoadError;
+use super::super::location::Unplaced;
+use super::super::object::{Object, Place, Section};
+use super::super::symbols::{Definition, SymbolId, Symbols};
+use crate::num::Align;
+
+/// The block of a program, as each of its threads has it.
+#[derive(Debug)]
+pub(in crate::loader) struct Layout {
+    /// By number, counted object by object; `None` for what is not thread-local. Empty if nothing is.
+    offsets: Vec<Option<usize>>,
+    /// In bytes.
+    size: usize,
+    align: Align,
+    /// Whether every variable begins with zero.
+    is_zero: bool,
+}
+
+impl Layout {
+    /// Lays out the thread-local sections of all objects: what has contents first, so that the rest is one stretch of zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::TooLarge`] if it takes up more than `limit` bytes.
+    pub(in crate::loader) fn new(objects: &[Object<'_>], limit: usize) -> Result<Self, LoadError> {
+        let mut layout = Self {
+            offsets: Vec::new(),
+            size: 0,
+            align: Align::ONE,
+            is_zero: true,
+        };
+        for is_empty in [false, true] {
+            for object in objects {
+                for (index, section) in object.sections.iter().enumerate() {
+                    let section = section.as_ref().filter(|section| section.is_thread_local);
+                    let section = section.filter(|section| section.contents.is_empty() == is_empty);
+                    if let Some(section) = section {
+                        let number = object.first_section + index;
+                        layout.place(number, section, object, limit)?;
+                    }
+                }
+            }
+        }
+        Ok(layout)
+    }
+
+    fn place(
+        &mut self,
+        number: usize,
+        section: &Section<'_>,
+        object: &Object<'_>,
+        limit: usize,
+    ) -> Result<(), LoadError> {
+        let offset = section.align.up(self.size);
+        let end = offset.and_then(|offset| offset.checked_add(section.size));
+        let (Some(offset), Some(end @ 0..)) = (offset, end.filter(|end| *end <= limit)) else {
+            return Err(LoadError::TooLarge {
+                object: object.name.clone(),
+                section: section.name.into(),
+                size: section.size,
+                align: section.align,
+                needed: end.unwrap_or(usize::MAX),
+                limit,
+            });
+        };
+        if self.offsets.len() <= number {
+            self.offsets.resize(number + 1, None);
+        }
+        self.offsets[number] = Some(offset);
+        self.size = end;
+        self.align = self.align.max(section.align);
+        let is_zero = section.contents.iter().all(|&byte| byte == 0);
+        self.is_zero &= is_zero && section.relocations().len() == 0;
+        Ok(())
+    }
+
+    /// In bytes.
+    pub(in crate::loader) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn align(&self) -> Align {
+        self.align
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.is_zero
+    }
+
+    /// Where section `index` of an object is in the block, if it is thread-local.
+    pub(in crate::loader) fn section(&self, object: &Object<'_>, index: usize) -> Option<usize> {
+        let number = object.first_section + index;
+        self.offsets.get(number).copied().flatten()
+    }
+
+    /// Where a symbol is in the block.
+    pub(in crate::loader) fn symbol(
+        &self,
+        id: SymbolId,
+        objects: &[Object<'_>],
+        symbols: &Symbols,
+    ) -> Result<u64, Unplaced> {
+        match symbols.get(id).definition {
+            Definition::ThreadBlock => Ok(0),
+            Definition::Object { object, symbol, .. } => {
+                let object = &objects[object];
+                let Place::ThreadLocal { index, offset } = object.symbols[symbol].place else {
+                    return Err(Unplaced::NotThreadLocal);
+                };
+                let section = self.section(object, index as usize);
+                let section = section.ok_or(Unplaced::Discarded)?;
+                Ok((section as u64).wrapping_add(offset))
+            }
+            _ => Err(Unplaced::OtherThreadBlock),
+        }
+    }
+}

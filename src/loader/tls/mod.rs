@@ -1,0 +1,58 @@
+//! Thread-local storage: one block of a program's variables for each thread.
+//!
+//! ```text
+//! a program's block:  | .tdata of a.o | .tdata of b.o | .tbss of a.o | .tbss of b.o |
+//! its template:         what the first two begin with: read-only data of the program, relocated as such
+//! ```
+//!
+//! Code finds a variable in one of two ways. *Dynamic* models (general and local dynamic, descriptors) call a function with
+//! a GOT entry, and the thread gets its block when it first asks: [`native`]. *Static* models (initial and local exec) add a
+//! number to the thread pointer, the same in all threads, so that the block has to lie in memory that every thread has from
+//! the beginning, and begins with zeros there: [`native::pool`].
+//!
+//! Law: no thread ever sees a value that is neither what the program says a variable begins with nor what was stored. What
+//! cannot be had so is an error that says how to compile.
+
+mod entries;
+mod layout;
+#[cfg_attr(
+    all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ),
+    path = "native/mod.rs"
+)]
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
+    path = "unsupported.rs"
+)]
+mod native;
+mod storage;
+
+pub(super) use self::entries::{Entry, Needs};
+pub(super) use self::layout::Layout;
+pub(super) use self::storage::{GET_ADDRESS, Storage};
+
+/// Bytes that a part of a block begins with.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// In the block, in bytes.
+    offset: usize,
+    /// Where they are, for as long as the program is alive.
+    address: crate::num::Address,
+    /// In bytes.
+    size: usize,
+}
+
+/// What a thread's block of a program is.
+#[derive(Debug)]
+struct Template {
+    /// In bytes.
+    size: usize,
+    align: crate::num::Align,
+    /// What is in none of them is zero.
+    pieces: Vec<Piece>,
+}
