@@ -61,6 +61,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/loader/execute/exit_others.rs", "the same signature"),
     ("src/loader/library.rs", "opens libraries by name"),
     ("src/loader/tls/native/aarch64.rs", "assembly"),
+    ("src/loader/tls/native/pool.rs", "clears what was left"),
     ("src/loader/tls/native/registry.rs", "makes blocks"),
     ("src/loader/tls/native/table.rs", "finds blocks"),
     ("src/loader/tls/native/x86_64.rs", "assembly"),

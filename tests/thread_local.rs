@@ -6,16 +6,20 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/objects.rs"]
 mod objects;
 mod support;
 
 use std::collections::HashSet;
+use std::fs;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use nearcode::loader::{Library, LoadError, Program};
+use nearcode::loader::{Library, LoadError, Placement, Program};
+use nearcode::{SectionMemoryManager, Window};
 
 use objects::File;
 
@@ -189,5 +193,188 @@ fn each_thread_has_its_own_variables_at_fixed_offsets() {
             assert_eq!(program.thread_blocks(), 0, "{case}");
             old.into_iter().for_each(Worker::end);
         }
+    }
+}
+
+/// What linking these texts says, in the order of names.
+fn refusal(texts: &[(&str, &str)]) -> String {
+    let files: Vec<File> = texts
+        .iter()
+        .map(|(name, text)| File::assemble(name, text))
+        .collect();
+    link(&files).expect_err("it cannot be linked").to_string()
+}
+
+/// Assembly that finds a variable at a fixed offset from the thread pointer.
+fn at_fixed_offset(symbol: &str) -> String {
+    if cfg!(target_arch = "aarch64") {
+        format!("adrp x0, :gottprel:{symbol}\nldr x0, [x0, #:gottprel_lo12:{symbol}]")
+    } else {
+        format!("mov {symbol}@gottpoff(%rip), %rax")
+    }
+}
+
+/// A section of `size` zeros for each thread, called `name`.
+fn zeros(name: &str, size: usize, align: usize) -> String {
+    format!(
+        ".section .tbss,\"awT\",%nobits\n.balign {align}\n.globl {name}\n.type {name}, %object\n{name}: .skip {size}\n.text\n"
+    )
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_with_the_symbol_and_the_way_out() {
+    let fixed = at_fixed_offset("own");
+    let initialized =
+        format!(".section .tdata,\"awT\",%progbits\n.globl own\nown: .quad 1\n.text\n{fixed}");
+    let aligned = zeros("own", 8, 128) + &fixed;
+    let large = zeros("own", 4097, 1) + &fixed;
+    let address = zeros("own", 8, 8) + ".data\n.quad own";
+    let misplaced = ".data\n.globl own\n.type own, %tls_object\nown: .quad 1";
+    let table: [(&str, &[&str]); 6] = [
+        (
+            &initialized,
+            &[
+                "fixed offset",
+                "do not all begin with zero",
+                "-fPIC",
+                "for own",
+                ".text+",
+            ],
+        ),
+        (
+            &aligned,
+            &["fixed offset", "alignment above 64", "-fPIC", "for own"],
+        ),
+        (&large, &["fixed offset", "4096 bytes", "-fPIC", "for own"]),
+        (&address, &["differs by thread", "for own", ".data+0x0"]),
+        (&fixed, &["no object of the program defines", "for own"]),
+        (misplaced, &["own is thread-local, but in no section"]),
+    ];
+    for (text, expected) in table {
+        let message = refusal(&[("refused.o", &format!(".text\n{text}"))]);
+        for part in expected.iter().chain(&["refused.o: "]) {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+    }
+    let plain = ("plain.o", ".globl own\nown: .quad 1");
+    let message = refusal(&[("asks.o", &format!(".text\n{fixed}")), plain]);
+    assert!(
+        message.contains("a symbol that is not thread-local, for own"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_block_counts_for_what_a_program_may_reserve() {
+    let half = (1 << 29) + 8;
+    let files = [("a.o", "a"), ("b.o", "b")].map(|(file, name)| {
+        let text = format!(".text\n{}{}", zeros(name, half, 8), at_fixed_offset(name));
+        File::assemble(file, &text)
+    });
+    let error = link(&files).unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
+    let message = error.to_string();
+    assert!(
+        message.starts_with("b.o: .tbss of 536870920 bytes"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_link_that_fails_gives_the_room_at_fixed_offsets_back() {
+    let text = format!(
+        ".text\n{}{}\n.data\n.quad missing",
+        zeros("own", 1024, 64),
+        at_fixed_offset("own")
+    );
+    for _ in 0..20 {
+        let message = refusal(&[("fails.o", &text)]);
+        assert_eq!(message, "undefined: missing (in fails.o)");
+    }
+}
+
+/// A program with 1,000 bytes at fixed offsets, of which `fill` reports the sum and makes ones.
+const FILLS: &str = "static __thread char room[1000] __attribute__((tls_model(\"initial-exec\")));\n\
+    int fill(void) { int sum = 0; for (int i = 0; i < 1000; i++) { sum += room[i]; room[i] = 1; } return sum; }";
+
+#[test]
+fn room_at_fixed_offsets_is_given_out_again_only_where_nobody_can_see_what_was_left() {
+    const NAME: &str =
+        "room_at_fixed_offsets_is_given_out_again_only_where_nobody_can_see_what_was_left";
+    let file = File::compile("fills.o", FILLS, &[]);
+    if child::argument().is_none() {
+        let output = child::in_a_child(NAME, "child");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        return;
+    }
+    let files = [file];
+    let fill = || link(&files).map(|program| objects::call(&program, "fill"));
+    // The test has a thread of its own, and another one waits for it.
+    let sums: Vec<_> = (0..5).map(|_| fill()).collect();
+    assert!(
+        matches!(sums[..], [Ok(0), Ok(0), Ok(0), Ok(0), Err(_)]),
+        "{sums:?}"
+    );
+    // SAFETY: nothing else runs in this process, so that the child finds no lock held.
+    match unsafe { libc::fork() } {
+        0 => {
+            let is_alone = fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+            let is_right = !is_alone || (0..20).all(|_| matches!(fill(), Ok(0)));
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(if is_right { 0 } else { 1 }) }
+        }
+        process => {
+            let mut status = 0;
+            // SAFETY: waits for the child just made.
+            let waited = unsafe { libc::waitpid(process, &raw mut status, 0) };
+            assert_eq!((waited, status), (process, 0));
+        }
+    }
+}
+
+#[test]
+fn threads_come_and_go_while_programs_do() {
+    let files = compile(cc, "-O2 -fPIC", "-DSTART=5");
+    let rounds = 20; // Before a byte overflows.
+    let kept = link(&files).unwrap();
+    let kept_step: Step = function(&kept, "step");
+    thread::scope(|scope| {
+        let threads = [(); 3].map(|()| {
+            scope.spawn(|| {
+                for round in 1..=rounds {
+                    let program = link(&files).unwrap();
+                    let step: Step = function(&program, "step");
+                    let threads = [(); 3].map(|()| thread::spawn(move || [step(), step()]));
+                    for thread in threads {
+                        assert_eq!(thread.join().unwrap(), [43, 71]);
+                    }
+                    assert_eq!((step(), kept_step()), (43, 15 + 28 * round));
+                    assert_eq!(program.thread_blocks(), 1);
+                }
+            })
+        });
+        for thread in threads {
+            thread.join().unwrap(); // To the end of the thread itself.
+        }
+    });
+    assert_eq!(kept.thread_blocks(), 0);
+}
+
+#[test]
+fn objects_of_one_program_share_its_block_wherever_they_lie() {
+    let window = Window::new().unwrap();
+    let files = compile(cc, "-O2 -fPIC", "-DSTART=5");
+    let managers = [
+        SectionMemoryManager::new(),
+        SectionMemoryManager::in_window(&window),
+    ];
+    for (number, mut manager) in managers.into_iter().enumerate() {
+        let loader = objects::load(&files).unwrap();
+        let loader = loader.with_placement(Placement::PerObject);
+        let program = loader
+            .link(&mut manager, &Library::process().unwrap())
+            .unwrap();
+        take_turns(&program, &[Worker::new()], 5, &format!("manager {number}"));
     }
 }

@@ -81,9 +81,6 @@ pub(super) fn link(
         sections,
         max_bytes,
     )?;
-    if let Some(storage) = &storage {
-        storage.begin_with(&layout, &objects, &plans);
-    }
     let linker = Linker {
         machine,
         objects: &objects,
@@ -101,6 +98,9 @@ pub(super) fn link(
         }
     }
     let image = attempt.finalize(&objects, &plans)?;
+    if let Some(storage) = &storage {
+        storage.begin(&layout, &objects, &plans);
+    }
     let sections = Linker::program_sections(&plans);
     let symbols = linker.program_symbols();
     let automatic = linker.automatic();

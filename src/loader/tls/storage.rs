@@ -90,8 +90,8 @@ impl Storage {
         Address::new(native::get_address() as u64)
     }
 
-    /// The program has its memory: says what a block begins with, of the sections that these plans have placed.
-    pub(in crate::loader) fn begin_with(
+    /// The program is complete, and its code may run: a block begins with what is in the sections that these plans have placed.
+    pub(in crate::loader) fn begin(
         &self,
         layout: &Layout,
         objects: &[Object<'_>],
@@ -109,7 +109,7 @@ impl Storage {
             })
         });
         if let Some(module) = &self.module {
-            module.begin_with(pieces.collect());
+            module.begin(pieces.collect());
         }
     }
 

@@ -20,7 +20,7 @@ impl Module {
         Err(REASON)
     }
 
-    pub(super) fn begin_with(&self, _pieces: Vec<Piece>) {
+    pub(super) fn begin(&self, _pieces: Vec<Piece>) {
         match *self {}
     }
 

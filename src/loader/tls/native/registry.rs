@@ -110,10 +110,15 @@ impl Module {
         Ok(Self { number })
     }
 
-    /// Says what a block begins with: memory that is readable for as long as the program's code may run.
-    pub(in crate::loader::tls) fn begin_with(&self, pieces: Vec<Piece>) {
-        if let Some(made) = &mut registry().modules[self.number - 1] {
-            made.pieces = pieces;
+    /// The program's code may run. Says what a block begins with: memory that is readable for as long as it does.
+    pub(in crate::loader::tls) fn begin(&self, pieces: Vec<Piece>) {
+        let made = &mut registry().modules[self.number - 1];
+        let made = made
+            .as_mut()
+            .expect("it is in there for as long as it lives");
+        made.pieces = pieces;
+        if let Home::Pool(claim) = &mut made.home {
+            claim.begin_use();
         }
     }
 
