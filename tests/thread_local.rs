@@ -378,3 +378,16 @@ fn objects_of_one_program_share_its_block_wherever_they_lie() {
         take_turns(&program, &[Worker::new()], 5, &format!("manager {number}"));
     }
 }
+
+#[test]
+fn a_program_for_another_address_space_has_no_threads_to_have_variables() {
+    let files = compile(cc, "-O2 -fPIC", "-DSTART=5");
+    let loader = objects::load(&files).unwrap();
+    let loader = loader.map_section(|_, address| address);
+    let error = objects::finish(loader, &Library::process().unwrap()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("in another address space, for "),
+        "{message}"
+    );
+}

@@ -57,7 +57,11 @@ pub(super) fn link(
         Plan::new(members, &objects, &mut symbols, &bounds, &layout, machine)
     });
     let mut plans = plans.collect::<Result<Vec<Plan<'_>>, LoadError>>()?;
-    let storage = tls::Storage::claim(machine, &layout, &plans)?;
+    let home = match elsewhere {
+        None => tls::Home::Here(machine),
+        Some(_) => tls::Home::Elsewhere,
+    };
+    let storage = tls::Storage::claim(home, &layout, &plans)?;
     if let Some(storage) = &storage {
         symbols.provide(&objects, tls::GET_ADDRESS, storage.get_address());
     }

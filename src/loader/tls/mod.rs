@@ -34,7 +34,7 @@ mod storage;
 
 pub(super) use self::entries::{Entry, Needs};
 pub(super) use self::layout::Layout;
-pub(super) use self::storage::{GET_ADDRESS, Storage};
+pub(super) use self::storage::{GET_ADDRESS, Home, Storage};
 
 /// Bytes that a part of a block begins with.
 #[derive(Clone, Copy, Debug)]

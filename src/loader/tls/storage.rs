@@ -12,6 +12,15 @@ use crate::num::{Address, Align};
 /// What code of both ABIs calls with a pair of module and offset.
 pub(in crate::loader) const GET_ADDRESS: &[u8] = b"__tls_get_addr";
 
+/// Where a program is going to run.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::loader) enum Home {
+    /// In this process, if it is for this machine.
+    Here(Machine),
+    /// In another address space.
+    Elsewhere,
+}
+
 /// A program's claim to a block in every thread. Dropping it frees the blocks of all threads.
 #[derive(Debug)]
 pub(in crate::loader) struct Storage {
@@ -29,7 +38,7 @@ impl Storage {
     ///
     /// [`LoadError::Unsupported`], with the reference that asks for what is not to be had.
     pub(in crate::loader) fn claim(
-        machine: Machine,
+        home: Home,
         layout: &Layout,
         plans: &[Plan<'_>],
     ) -> Result<Option<Self>, LoadError> {
@@ -38,8 +47,14 @@ impl Storage {
             return Ok(None);
         };
         let first_static = needs().find_map(|needs| needs.first_static.as_ref());
-        if Some(machine) != Machine::HOST {
-            return Ok(Some(Self::elsewhere(machine, layout)));
+        match home {
+            Home::Here(machine) if Some(machine) == Machine::HOST => {}
+            Home::Here(machine) => return Ok(Some(Self::nowhere(machine, layout))),
+            // Whoever loads it there would have to find blocks for this program's entries.
+            Home::Elsewhere => {
+                let reason = "a thread-local variable in another address space,";
+                return Err(refused(first, reason));
+            }
         }
         let has_descriptors = needs().any(|needs| needs.has_descriptors());
         let template = Template {
@@ -70,7 +85,7 @@ impl Storage {
     }
 
     /// For another CPU than this one, where nothing will run: as in an executable whose only block this is.
-    fn elsewhere(machine: Machine, layout: &Layout) -> Self {
+    fn nowhere(machine: Machine, layout: &Layout) -> Self {
         let up = |size: usize, align: Align| align.up(size).unwrap_or(0) as u64;
         let thread_offset = match machine {
             // The thread pointer is at two words that are the system's; blocks follow.
