@@ -59,6 +59,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "a function of the C library",
     ),
     ("src/loader/execute/exit_others.rs", "the same signature"),
+    ("src/loader/execute/thread_end.rs", "calls destructors"),
     ("src/loader/library.rs", "opens libraries by name"),
     ("src/loader/tls/native/aarch64.rs", "assembly"),
     ("src/loader/tls/native/pool.rs", "clears what was left"),

@@ -15,11 +15,12 @@ mod support;
 use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 
 use nearcode::loader::{Library, LoadError, Placement, Program};
-use nearcode::{SectionMemoryManager, Window};
+use nearcode::{Address, SectionMemoryManager, Window};
 
 use objects::File;
 
@@ -390,4 +391,78 @@ fn a_program_for_another_address_space_has_no_threads_to_have_variables() {
         message.contains("in another address space, for "),
         "{message}"
     );
+}
+
+/// Objects of each thread that tell when they come and go, in two objects and in both at once.
+const NOISY: &str = r#"
+extern "C" void note(int);
+struct Noisy { int value; Noisy(int v) : value(v) { note(v); } ~Noisy() { note(-value); } };
+extern thread_local Noisy elsewhere;
+inline thread_local Noisy shared(3);
+"#;
+
+static NOTES: Mutex<Vec<(ThreadId, i32)>> = Mutex::new(Vec::new());
+
+extern "C" fn note(what: i32) {
+    let note = (thread::current().id(), what);
+    NOTES.lock().expect("nothing panics with it").push(note);
+}
+
+/// What this thread or another one has noted since it was last asked.
+fn notes(thread: ThreadId) -> Vec<i32> {
+    let mut notes = NOTES.lock().expect("nothing panics with it");
+    let (own, others) = notes.drain(..).partition(|(of, _)| *of == thread);
+    *notes = others;
+    let own: Vec<(ThreadId, i32)> = own;
+    own.into_iter().map(|(_, what)| what).collect()
+}
+
+#[test]
+fn cplusplus_objects_come_when_a_thread_asks_and_go_with_it_or_with_the_program() {
+    let clang: Compiler = support::clang;
+    for (name, compiler) in [("c++", support::cxx as Compiler), ("clang", clang)] {
+        if compiler().is_none() {
+            println!("{name} is not installed: its objects are not tested");
+            continue;
+        }
+        let files = [
+            (
+                "user",
+                "thread_local Noisy first(1);\nextern \"C\" int touch() { return first.value + elsewhere.value + shared.value; }",
+            ),
+            (
+                "other",
+                "thread_local Noisy elsewhere(2);\nextern \"C\" int other() { return shared.value; }",
+            ),
+        ];
+        let files = files.map(|(name, text)| {
+            let source = support::text_file(&format!("{name}.cpp"), &format!("{NOISY}{text}"));
+            let flags = ["-std=c++17", "-O1", "-fPIC", "-fno-exceptions"];
+            let object = support::compile_by(compiler().expect("it was there"), &source, &flags);
+            File::read(&format!("{name}.o"), &object)
+        });
+        let own = |name: &str| (name == "note").then(|| Address::from(note as *const ()));
+        let program = objects::link(&files, &(own, Library::process().unwrap())).unwrap();
+        let touch: extern "C" fn() -> i32 = function(&program, "touch");
+        let (ends, stays) = (Worker::new(), Worker::new());
+        let (ended, stayed) = (ends.thread.thread().id(), stays.thread.thread().id());
+        for worker in [&ends, &stays] {
+            assert_eq!(worker.run(move || touch() + touch()), 12, "{name}");
+            let mut came = notes(worker.thread.thread().id());
+            came.sort_unstable();
+            assert_eq!(came, [1, 2, 3], "{name}");
+        }
+        ends.end();
+        let mut went = notes(ended);
+        went.sort_unstable();
+        assert_eq!(went, [-3, -2, -1], "{name}");
+        assert_eq!(touch(), 6, "{name}");
+        let came = notes(thread::current().id());
+        drop(program);
+        let went: Vec<i32> = notes(thread::current().id());
+        let backwards: Vec<i32> = came.iter().rev().map(|what| -what).collect();
+        assert_eq!((came.len(), &went), (3, &backwards), "{name}");
+        stays.end();
+        assert_eq!(notes(stayed), [], "{name}");
+    }
 }

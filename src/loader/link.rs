@@ -4,7 +4,7 @@
 
 use super::automatic::{Automatic, Indirect};
 use super::error::{LoadError, Place as Position};
-use super::execute::TrueEhFrames;
+use super::execute::{AT_THREAD_END, ThreadEnds, TrueEhFrames, at_thread_end};
 use super::item::{Content, Item};
 use super::location::{Location, Unplaced, locations};
 use super::machine::{Machine, STUB_SIZE};
@@ -62,11 +62,14 @@ pub(super) fn link(
         Some(_) => tls::Home::Elsewhere,
     };
     let storage = tls::Storage::claim(home, &layout, &plans)?;
-    if let Some(storage) = &storage {
-        symbols.provide(&objects, tls::GET_ADDRESS, storage.get_address());
-    }
     symbols.resolve(&objects, |name| {
-        let known = earlier.iter().find_map(|program| program.exported(name));
+        let own = match name {
+            tls::GET_ADDRESS => storage.as_ref().map(tls::Storage::get_address),
+            AT_THREAD_END if runs_here => Some(at_thread_end()),
+            _ => None,
+        };
+        let earlier = || earlier.iter().find_map(|program| program.exported(name));
+        let known = own.or_else(earlier);
         known.or_else(|| resolver.resolve(name))
     })?;
     if let Some(first) = plans.iter_mut().find(|plan| plan.names_the_handle) {
@@ -111,7 +114,8 @@ pub(super) fn link(
     let program = Program::new(
         image, automatic, earlier, runs_here, &objects, sections, &symbols,
     );
-    Ok(program.with_storage(storage))
+    let ends = map.handle().filter(|_| runs_here).map(ThreadEnds::new);
+    Ok(program.with_threads(storage, ends))
 }
 
 /// The memory for a symbol, if it is a common one.

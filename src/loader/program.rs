@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::automatic::Automatic;
-use super::execute::Life;
+use super::execute::{Life, ThreadEnds};
 use super::object::Object;
 use super::tls;
 use crate::id::SectionId;
@@ -22,6 +22,8 @@ use crate::num::Address;
 /// The programs of [`Loader::with_program`](super::Loader::with_program) it keeps alive itself.
 #[derive(Debug)]
 pub struct Program {
+    /// What runs when threads end. In front of what runs when the program does, as in C++.
+    ends: Option<ThreadEnds>,
     /// What runs by itself. In front of the image: it ends before its memory does.
     pub(super) life: Option<Box<Life>>,
     pub(super) image: Image,
@@ -180,12 +182,21 @@ impl Program {
             by_name,
             hashes,
             storage: None,
+            ends: None,
         }
     }
 
-    /// The same with the thread-local storage that it needs.
-    pub(super) fn with_storage(self, storage: Option<tls::Storage>) -> Self {
-        Self { storage, ..self }
+    /// The same with what it needs of threads: storage, and to be told when they end.
+    pub(super) fn with_threads(
+        self,
+        storage: Option<tls::Storage>,
+        ends: Option<ThreadEnds>,
+    ) -> Self {
+        Self {
+            storage,
+            ends,
+            ..self
+        }
     }
 
     pub(super) fn symbol(&self, name: &str) -> Option<Symbol> {
@@ -252,6 +263,9 @@ impl Program {
     pub fn into_image(self) -> Image {
         if let Some(life) = self.life {
             life.forget();
+        }
+        if let Some(ends) = self.ends {
+            ends.forget();
         }
         std::mem::forget(self.storage); // Nobody tells when the image goes.
         self.image

@@ -234,19 +234,6 @@ impl Symbols {
         name(objects, &self.all, id)
     }
 
-    /// Gives an address to symbol `name`, unless an object defines it.
-    pub(super) fn provide(&mut self, objects: &[Object<'_>], own: &[u8], address: Address) {
-        for number in 0..self.all.len() {
-            let symbol = &self.all[number];
-            if symbol.is_needed
-                && symbol.definition == Definition::None
-                && name(objects, &self.all, symbol.stands_for) == own
-            {
-                self.all[number].definition = Definition::Outside(address);
-            }
-        }
-    }
-
     /// Looks up what no object defines, of the symbols that something refers to.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod choice;
 #[cfg_attr(unix, path = "exit_unix.rs")]
 #[cfg_attr(not(unix), path = "exit_others.rs")]
 mod exit;
+mod thread_end;
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::transmute;
@@ -21,6 +22,7 @@ use std::sync::OnceLock;
 
 use self::choice::choose;
 use self::exit::run_registered;
+pub(super) use self::thread_end::{AT_THREAD_END, ThreadEnds, at_thread_end};
 use super::automatic::{Array, Automatic, Indirect};
 use super::error::LoadError;
 use super::program::Program;
@@ -199,8 +201,9 @@ impl Program {
     /// # Safety
     ///
     /// All that the program was linked against is alive until it is dropped, and the code does what it may do: here, and its
-    /// destructors where it is dropped. No other thread is still in its code then, also not to end: what C++ registers for
-    /// the end of a thread is code of the program, too.
+    /// destructors where it is dropped. No other thread is still in its code then, also not to end. What C++ has registered for
+    /// the end of a thread runs there while the program is alive, on the thread that drops it before all else, and never
+    /// afterwards.
     pub unsafe fn initialize(&self, arguments: &[CString]) -> Result<(), LoadError> {
         if !self.runs_here {
             return Err(LoadError::NotCode("a constructor".into()));

@@ -10,7 +10,7 @@ use super::{Piece, Template, native};
 use crate::num::{Address, Align};
 
 /// What code of both ABIs calls with a pair of module and offset.
-pub(in crate::loader) const GET_ADDRESS: &[u8] = b"__tls_get_addr";
+pub(in crate::loader) const GET_ADDRESS: &str = "__tls_get_addr";
 
 /// Where a program is going to run.
 #[derive(Clone, Copy, Debug)]
