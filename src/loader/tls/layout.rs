@@ -32,15 +32,16 @@ impl Layout {
             is_zero: true,
         };
         for is_empty in [false, true] {
-            for object in objects {
-                for (index, section) in object.sections.iter().enumerate() {
-                    let section = section.as_ref().filter(|section| section.is_thread_local);
-                    let section = section.filter(|section| section.contents.is_empty() == is_empty);
-                    if let Some(section) = section {
-                        let number = object.first_section + index;
-                        layout.place(number, section, object, limit)?;
-                    }
-                }
+            // As linkers do, which make one section of each: aligned as its strictest part.
+            let mut align = Align::ONE;
+            for (.., section) in thread_local(objects, is_empty) {
+                align = align.max(section.align);
+            }
+            let aligned = align.up(layout.size).filter(|&size| size <= limit);
+            layout.size = aligned.unwrap_or(layout.size); // Else there is one that does not fit.
+            for (object, index, section) in thread_local(objects, is_empty) {
+                let number = object.first_section + index;
+                layout.place(number, section, object, limit)?;
             }
         }
         Ok(layout)
@@ -116,4 +117,18 @@ impl Layout {
             _ => Err(Unplaced::OtherThreadBlock),
         }
     }
+}
+
+/// All thread-local sections with contents, or all without: object, index, section.
+fn thread_local<'o, 'data>(
+    objects: &'o [Object<'data>],
+    is_empty: bool,
+) -> impl Iterator<Item = (&'o Object<'data>, usize, &'o Section<'data>)> {
+    let sections = objects.iter().flat_map(|object| {
+        let numbered = object.sections.iter().enumerate();
+        numbered.filter_map(move |(index, section)| Some((object, index, section.as_ref()?)))
+    });
+    sections.filter(move |(.., section)| {
+        section.is_thread_local && section.contents.is_empty() == is_empty
+    })
 }
