@@ -15,8 +15,8 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nearcode::SectionMemoryManager;
 use nearcode::loader::{Loader, Machine};
+use nearcode::{Address, SectionMemoryManager};
 use object::{Object as _, ObjectSection as _};
 
 /// Variables of two objects: of all kinds, alignments and sizes.
@@ -25,6 +25,9 @@ const FIRST: &str = ".section .tdata,\"awT\",%progbits\n.balign 64\n.byte 1\n.gl
 const SECOND: &str = ".section .tdata,\"awT\",%progbits\n.balign 8\n.skip 5\n.globl c\nc: .quad 7\n\
     .section .tbss,\"awT\",%nobits\n.balign 32\n.globl d\nd: .skip 99\n.globl e\ne:\n";
 
+/// Every how many bytes to damage one: each, but on aarch64, which is mostly an emulator.
+const STRIDE: usize = if cfg!(target_arch = "aarch64") { 7 } else { 1 };
+
 /// A CPU, its tools, and instructions with the offset of `@` in them.
 struct Row {
     machine: Machine,
@@ -32,6 +35,8 @@ struct Row {
     ld: &'static str,
     /// In the block.
     dynamic: &'static [&'static str],
+    /// Through GOT entries.
+    entries: &'static [&'static str],
     /// From the thread pointer.
     fixed: &'static [&'static str],
 }
@@ -42,6 +47,11 @@ const ROWS: [Row; 2] = [
         cc: "x86_64-linux-gnu-gcc",
         ld: "x86_64-linux-gnu-ld",
         dynamic: &["lea @@dtpoff(%rax), %rcx", "add $@@dtpoff, %rcx"],
+        entries: &[
+            "lea @@tlsgd(%rip), %rdi",
+            "lea @@tlsld(%rip), %rdi",
+            "lea @@tlsdesc(%rip), %rax",
+        ],
         fixed: &[
             "mov %fs:@@tpoff, %eax",
             "lea @@tpoff(%rax), %rcx",
@@ -60,6 +70,12 @@ const ROWS: [Row; 2] = [
             "add x0, x0, #:dtprel_hi12:@",
             "add x0, x0, #:dtprel_lo12_nc:@",
             "ldrb w0, [x0, #:dtprel_lo12_nc:@]",
+        ],
+        entries: &[
+            "adrp x0, :tlsgd:@",
+            "adrp x0, :tlsldm:@",
+            "movz x0, #:tlsgd_g1:@",
+            "adrp x0, :tlsdesc:@",
         ],
         fixed: &[
             "movz x0, #:tprel_g1:@",
@@ -157,5 +173,40 @@ fn offsets_from_the_thread_pointer_are_those_of_ld() {
     let others = ROWS.iter().filter(|row| Some(row.machine) != Machine::HOST);
     for row in others.filter(|row| row.is_installed()) {
         row.compare(row.fixed, &["-static"]);
+    }
+}
+
+#[test]
+fn no_byte_of_an_object_with_thread_local_variables_can_make_the_loader_panic() {
+    for row in ROWS.iter().filter(|row| row.is_installed()) {
+        let code: Vec<String> = row
+            .dynamic
+            .iter()
+            .chain(row.entries)
+            .map(|form| form.replacen('@', "a", 1))
+            .collect();
+        let text = format!("{FIRST}.text\n{}\n", code.join("\n"));
+        let original = std::fs::read(row.assemble("threads_damaged", &text)).unwrap();
+        let link = |bytes: &[u8]| {
+            let mut loader = Loader::for_machine(row.machine).with_max_bytes(1 << 24);
+            loader.load("damaged.o", bytes)?;
+            let anything = |_: &str| Some(Address::new(0x7000_0000_0000));
+            loader.link(&mut SectionMemoryManager::new(), &anything)
+        };
+        link(&original).unwrap();
+        let (mut fine, mut refused) = (0, 0);
+        let mut bytes = original.clone();
+        for at in (0..original.len()).step_by(STRIDE) {
+            for value in [0, 0xff, original[at] ^ 1, original[at] ^ 0x80] {
+                bytes[at] = value;
+                match link(&bytes) {
+                    Ok(_) => fine += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+            bytes[at] = original[at];
+        }
+        println!("{}: {fine} fine, {refused} refused", row.machine);
+        assert!(fine > 100 && refused > 100);
     }
 }

@@ -466,3 +466,20 @@ fn cplusplus_objects_come_when_a_thread_asks_and_go_with_it_or_with_the_program(
         assert_eq!(notes(stayed), [], "{name}");
     }
 }
+
+#[test]
+fn rust_variables_are_each_threads_own() {
+    let text = "use std::cell::Cell;\n\
+        thread_local! { static COUNT: Cell<i32> = const { Cell::new(40) }; }\n\
+        #[unsafe(no_mangle)]\npub extern \"C\" fn count() -> i32 { COUNT.set(COUNT.get() + 1); COUNT.get() }\n";
+    let source = support::text_file("counts.rs", text);
+    let flags = ["--emit=obj", "--crate-type=lib", "-C", "panic=abort"];
+    let object = support::rust(&source, "o", &flags);
+    let program = link(&[File::read("counts.o", &object)]).unwrap();
+    let count: extern "C" fn() -> i32 = function(&program, "count");
+    for _ in 0..2 {
+        let other = thread::spawn(move || (count(), count())).join().unwrap();
+        assert_eq!(other, (41, 42));
+    }
+    assert_eq!((count(), program.thread_blocks()), (41, 1));
+}

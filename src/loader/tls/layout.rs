@@ -4,7 +4,7 @@ use super::super::error::LoadError;
 use super::super::location::Unplaced;
 use super::super::object::{Object, Place, Section};
 use super::super::symbols::{Definition, SymbolId, Symbols};
-use crate::num::Align;
+use crate::num::{Align, Span};
 
 /// The block of a program, as each of its threads has it.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ impl Layout {
             align: Align::ONE,
             is_zero: true,
         };
+        let sections = objects.iter().flat_map(|object| &object.sections);
+        if !sections.flatten().any(|section| section.is_thread_local) {
+            return Ok(layout); // As most are.
+        }
         for is_empty in [false, true] {
             // As linkers do, which make one section of each: aligned as its strictest part.
             let mut align = Align::ONE;
@@ -55,22 +59,21 @@ impl Layout {
         limit: usize,
     ) -> Result<(), LoadError> {
         let offset = section.align.up(self.size);
-        let end = offset.and_then(|offset| offset.checked_add(section.size));
-        let (Some(offset), Some(end @ 0..)) = (offset, end.filter(|end| *end <= limit)) else {
-            return Err(LoadError::TooLarge {
-                object: object.name.clone(),
-                section: section.name.into(),
-                size: section.size,
-                align: section.align,
-                needed: end.unwrap_or(usize::MAX),
-                limit,
-            });
-        };
+        let span = offset.and_then(|offset| Span::sized(offset, section.size));
+        let span = span.filter(|span| span.end() <= limit);
+        let span = span.ok_or_else(|| LoadError::TooLarge {
+            object: object.name.clone(),
+            section: section.name.into(),
+            size: section.size,
+            align: section.align,
+            needed: self.size.saturating_add(section.size),
+            limit,
+        })?;
         if self.offsets.len() <= number {
             self.offsets.resize(number + 1, None);
         }
-        self.offsets[number] = Some(offset);
-        self.size = end;
+        self.offsets[number] = Some(span.start());
+        self.size = span.end();
         self.align = self.align.max(section.align);
         let is_zero = section.contents.iter().all(|&byte| byte == 0);
         self.is_zero &= is_zero && section.relocations().len() == 0;
