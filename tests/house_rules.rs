@@ -68,6 +68,11 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/loader/tls/native/x86_64.rs", "assembly"),
     ("adapters/cranelift/src/memory.rs", "makes functions"),
     ("adapters/cranelift/src/provider.rs", "declares"),
+    ("adapters/llvm/src/callbacks.rs", "LLVM calls it"),
+    ("adapters/llvm/src/jitlink.rs", "the same"),
+    ("adapters/llvm/src/orc.rs", "the same"),
+    ("adapters/llvm/src/rtdyld.rs", "the same"),
+    ("adapters/llvm/src/sections.rs", "passes LLVM's word on"),
 ];
 
 /// Files that have `unsafe fn`s for the promise in their contract, and at most one unsafe block for each, to pass it on.
@@ -78,7 +83,7 @@ const ONLY_DECLARE: &[&str] = &[
 ];
 
 /// Sources of other packages of this repository. This one is published without them.
-const ADAPTERS: &[&str] = &["adapters/cranelift/src"];
+const ADAPTERS: &[&str] = &["adapters/cranelift/src", "adapters/llvm/src"];
 
 /// Beside what begins with a dot. `Cargo.toml.orig` is what cargo adds to a published package.
 const TOP_LEVEL: &str = "Cargo.toml Cargo.toml.orig Cargo.lock README.md LICENSE CHANGELOG.md \

@@ -1,0 +1,65 @@
+//! Many modules in one engine: mappings stay few, and everything lies in the window.
+
+mod support;
+
+use self::support::llvm::{CODE_MODEL_JIT_DEFAULT, CODE_MODEL_SMALL};
+use self::support::ways::{mcjit_ways, orc_ways};
+use self::support::{compile, ir, map};
+
+const MODULES: usize = 300;
+
+/// What LLVM and the allocator may take meanwhile.
+const OTHERS: usize = 30;
+
+/// One test: what it counts is the process's.
+#[test]
+fn many_modules_take_no_mappings_of_their_own() {
+    orc();
+    mcjit();
+}
+
+fn orc() {
+    let modules: Vec<_> = (0..MODULES)
+        .map(|number| compile(&ir::counting(number), CODE_MODEL_SMALL))
+        .collect();
+    let ways = orc_ways();
+    for way in ways.iter().filter(|way| way.window.is_some()) {
+        let name = way.name;
+        let jit = way.jit().unwrap();
+        let first = jit.add(&compile(ir::PICK, CODE_MODEL_SMALL)).unwrap();
+        assert_eq!(jit.call("pick", 2), Ok(114));
+        let before = map::mappings();
+        let mut trackers = vec![first];
+        for (number, object) in modules.iter().enumerate() {
+            trackers.push(jit.add(object).unwrap());
+            assert_eq!(jit.call(&format!("f{number}"), 1), Ok(number as i32 + 1));
+            for symbol in ["f", "count"] {
+                let address = jit.address(&format!("{symbol}{number}")).unwrap();
+                assert!(way.contains(address), "{name}: {address:#x}");
+            }
+        }
+        assert!(map::mappings() < before + OTHERS, "{name}");
+        assert_eq!(way.memory.stats().objects(), MODULES + 1, "{name}");
+        while trackers.len() > 1 {
+            trackers.swap_remove(trackers.len() / 2).remove().unwrap();
+        }
+        assert!(map::mappings() < before + OTHERS, "{name}");
+        assert_eq!(way.memory.stats().objects(), 1, "{name}");
+    }
+}
+
+fn mcjit() {
+    let ways = mcjit_ways();
+    for way in ways.iter().filter(|way| way.window.is_some()) {
+        let name = way.name;
+        let engine = way.engine(ir::PICK, CODE_MODEL_JIT_DEFAULT);
+        assert_eq!(engine.call("pick", 2), 114);
+        let before = map::mappings();
+        for number in 0..MODULES {
+            engine.add(&ir::counting(number));
+            assert_eq!(engine.call(&format!("f{number}"), 1), number as i32 + 1);
+        }
+        assert!(map::mappings() < before + OTHERS, "{name}");
+        assert_eq!(way.memory.stats().objects(), MODULES + 1, "{name}");
+    }
+}

@@ -1,0 +1,161 @@
+//! What LLVM is told when there is no memory, and what the embedder can find out.
+
+mod support;
+
+use nearcode_llvm::nearcode::{Error, WindowOptions};
+
+use self::support::llvm::{CODE_MODEL_JIT_DEFAULT, CODE_MODEL_SMALL};
+use self::support::ways::{mcjit_ways, mcjit_ways_in, orc_ways, orc_ways_in};
+use self::support::{REPORTED, compile, ir};
+
+const SMALL: WindowOptions = WindowOptions::new()
+    .with_size(8 << 20)
+    .with_floor(8 << 20)
+    .with_code(2 << 20);
+
+fn reported(text: &str) -> bool {
+    let reported = REPORTED.lock().unwrap();
+    reported.iter().any(|message| message.contains(text))
+}
+
+#[test]
+fn a_full_window_is_an_error_of_orc_and_the_next_object_loads() {
+    let ways = orc_ways_in(SMALL);
+    for way in ways.iter().filter(|way| way.window.is_some()) {
+        let name = way.name;
+        let jit = way.jit().unwrap();
+        let too_large = compile(&ir::spacious(16 << 20), CODE_MODEL_SMALL);
+        let tracker = jit.add(&too_large).unwrap();
+        assert!(jit.address("spacious").is_err(), "{name}");
+        let failure = way.memory.take_failure();
+        assert!(
+            matches!(failure, Some(Error::WindowExhausted { requested, .. }) if requested >= 16 << 20),
+            "{name}: {failure:?}"
+        );
+        assert!(way.memory.take_failure().is_none(), "{name}");
+        assert!(reported("a window has no room for"), "{name}");
+        tracker.remove().unwrap();
+        let stats = way.memory.stats();
+        // LLVM has registered the callbacks' unwind table, for ever.
+        let kept = usize::from(name == "callbacks");
+        assert_eq!((stats.in_flight(), stats.objects()), (kept, 0), "{name}");
+        let panic = std::panic::catch_unwind(|| panic!("unwinds past all tables"));
+        assert!(panic.is_err());
+
+        let _fits = jit
+            .add(&compile(&ir::spacious(100), CODE_MODEL_SMALL))
+            .unwrap();
+        assert_eq!(jit.call("spacious", 1), Ok(2), "{name}");
+    }
+}
+
+#[test]
+fn a_full_window_is_a_failure_that_mcjit_drops_and_the_memory_keeps() {
+    let ways = mcjit_ways_in(SMALL);
+    for way in ways.iter().filter(|way| way.window.is_some()) {
+        let name = way.name;
+        let engine = way.engine(&ir::spacious(16 << 20), CODE_MODEL_JIT_DEFAULT);
+        let address = engine.address("spacious");
+        let failure = way.memory.take_failure();
+        assert!(
+            matches!(failure, Some(Error::WindowExhausted { .. })),
+            "{name}: {failure:?}"
+        );
+        assert_eq!(way.memory.stats().objects(), 0, "{name}");
+        assert_ne!(address, 0, "{name}: MCJIT knows nothing");
+
+        engine.add(&ir::counting(1));
+        assert_eq!(engine.call("f1", 5), 6, "{name}");
+        assert_ne!(engine.address("f1"), address, "{name}");
+        assert!(way.memory.take_failure().is_none(), "{name}");
+        drop(engine);
+        let stats = way.memory.stats();
+        assert_eq!((stats.in_flight(), stats.objects()), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn an_unwind_table_that_is_none_is_an_error_at_finalization() {
+    for way in mcjit_ways().iter().filter(|way| way.name != "callbacks") {
+        let name = way.name;
+        let engine = way.engine(ir::BAD_TABLE, CODE_MODEL_JIT_DEFAULT);
+        engine.address("unlucky");
+        let failure = way.memory.take_failure();
+        assert!(
+            matches!(failure, Some(Error::InvalidEhFrame { .. })),
+            "{name}: {failure:?}"
+        );
+        engine.add(&ir::counting(1));
+        assert_eq!(engine.call("f1", 5), 6, "{name}");
+    }
+    for way in orc_ways() {
+        let name = way.name;
+        if !name.starts_with("RuntimeDyld") {
+            continue; // LLVM reads the table itself.
+        }
+        let jit = way.jit().unwrap();
+        let _bad = jit.add(&compile(ir::BAD_TABLE, CODE_MODEL_SMALL)).unwrap();
+        assert!(jit.address("unlucky").is_err(), "{name}");
+        let failure = way.memory.take_failure();
+        assert!(
+            matches!(failure, Some(Error::InvalidEhFrame { .. })),
+            "{name}: {failure:?}"
+        );
+        assert_eq!(way.memory.stats().objects(), 0, "{name}");
+    }
+}
+
+/// On aarch64 RuntimeDyld itself knows no relocations of such variables.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn thread_local_variables_are_an_error_of_runtime_dyld() {
+    let object = compile(ir::THREAD_LOCAL, CODE_MODEL_SMALL);
+    for way in orc_ways() {
+        let name = way.name;
+        if !name.starts_with("RuntimeDyld") {
+            continue; // LLVM ends the process behind the callbacks, and needs its own runtime behind JITLink.
+        }
+        let jit = way.jit().unwrap();
+        let _object = jit.add(&object).unwrap();
+        assert!(jit.address("read_mine").is_err(), "{name}");
+        let failure = way.memory.take_failure();
+        assert!(
+            matches!(failure, Some(Error::Unsupported(_))),
+            "{name}: {failure:?}"
+        );
+    }
+}
+
+extern "C" fn increment(i: i32) -> i32 {
+    i + 1
+}
+
+/// On x86-64 RuntimeDyld announces no GOT slots for calls: 8 bytes for each function.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_got_that_llvm_did_not_announce_lies_in_reach_or_is_an_error() {
+    for (count, fits_into_a_block) in [(300, true), (3000, false)] {
+        let object = compile(&ir::calling(count), CODE_MODEL_SMALL);
+        for way in orc_ways() {
+            let name = way.name;
+            let jit = way.jit().unwrap();
+            for number in 0..count {
+                let address = increment as *const () as u64;
+                jit.define(&format!("e{number}"), address).unwrap();
+            }
+            let _calls = jit.add(&object).unwrap();
+            let called = jit.call("call_all", 1);
+            if fits_into_a_block || name != "RuntimeDyld, blocks" {
+                assert_eq!(called, Ok(1 + count as i32), "{name}");
+                assert!(way.memory.take_failure().is_none(), "{name}");
+                continue;
+            }
+            assert!(called.is_err(), "{name}");
+            let failure = way.memory.take_failure();
+            assert!(
+                matches!(failure, Some(Error::ReservationExhausted { requested, .. }) if requested == 8 * count),
+                "{name}: {failure:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! IR compiled by LLVM, loaded through every way, and run by the CPU.
+
+mod support;
+
+use self::support::llvm::{CODE_MODEL_JIT_DEFAULT, CODE_MODEL_LARGE, CODE_MODEL_SMALL};
+use self::support::ways::{mcjit_ways, orc_ways};
+use self::support::{compile, ir, map};
+
+#[test]
+fn mcjit_runs_modules_that_refer_to_each_other() {
+    for code_model in [CODE_MODEL_JIT_DEFAULT, CODE_MODEL_SMALL] {
+        for way in mcjit_ways() {
+            let name = way.name;
+            let engine = way.engine(ir::PICK, code_model);
+            assert_eq!(engine.call("pick", 2), 114, "{name}");
+            engine.add(ir::PICK_MORE);
+            assert_eq!(engine.call("pick_more", 3), 221 + 7, "{name}");
+            assert_eq!(engine.call("pick", 1), 307, "{name}");
+            for (symbol, permissions) in [("pick", "r-x"), ("pick_more", "r-x")] {
+                let address = engine.address(symbol);
+                assert!(way.contains(address), "{name}: {symbol} at {address:#x}");
+                assert_eq!(map::permissions(address).unwrap(), permissions, "{name}");
+            }
+            assert!(way.memory.take_failure().is_none(), "{name}");
+            assert!(way.memory.stats().objects() >= 1, "{name}");
+            drop(engine);
+            assert_eq!(way.memory.stats().objects(), 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn orc_runs_modules_that_refer_to_each_other() {
+    for code_model in [CODE_MODEL_SMALL, CODE_MODEL_LARGE] {
+        for way in orc_ways() {
+            let name = way.name;
+            // Before LLVM 17, JITLink makes all data of ELF objects writable.
+            let constants = match name.starts_with("JITLink") && support::major() < 17 {
+                true => "rw-",
+                false => "r--",
+            };
+            let jit = way.jit().unwrap();
+            let _pick = jit.add(&compile(ir::PICK, code_model)).unwrap();
+            let _more = jit.add(&compile(ir::PICK_MORE, code_model)).unwrap();
+            assert_eq!(jit.call("pick_more", 3), Ok(121 + 7), "{name}");
+            assert_eq!(jit.call("pick", 2), Ok(214), "{name}");
+            for (symbol, permissions) in [
+                ("pick", "r-x"),
+                ("pick_more", "r-x"),
+                ("factor", constants),
+                ("counter", "rw-"),
+            ] {
+                let address = jit.address(symbol).unwrap();
+                assert!(way.contains(address), "{name}: {symbol} at {address:#x}");
+                assert_eq!(map::permissions(address).unwrap(), permissions, "{name}");
+            }
+            assert_eq!(map::writable_and_executable(), Vec::<String>::new());
+            assert_eq!(way.memory.stats().objects(), 2, "{name}");
+            drop((_pick, _more));
+            drop(jit);
+            assert_eq!(way.memory.stats().objects(), 0, "{name}");
+            assert!(way.memory.take_failure().is_none(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn exceptions_cross_modules_of_mcjit() {
+    for way in mcjit_ways() {
+        let engine = way.engine(ir::THROW, CODE_MODEL_JIT_DEFAULT);
+        engine.add(ir::CATCH);
+        assert_eq!(engine.call("catch_it", 5), 1005, "{}", way.name);
+        assert!(way.memory.take_failure().is_none());
+    }
+}
+
+#[test]
+fn exceptions_cross_modules_of_orc() {
+    for way in orc_ways() {
+        let jit = way.jit().unwrap();
+        let throw = jit.add(&compile(ir::THROW, CODE_MODEL_SMALL)).unwrap();
+        let catch = jit.add(&compile(ir::CATCH, CODE_MODEL_SMALL)).unwrap();
+        assert_eq!(jit.call("catch_it", 5), Ok(1005), "{}", way.name);
+        catch.remove().unwrap();
+        throw.remove().unwrap();
+        assert_eq!(way.memory.stats().objects(), 0, "{}", way.name);
+        // What was registered for the first is gone.
+        let _throw = jit.add(&compile(ir::THROW, CODE_MODEL_SMALL)).unwrap();
+        let _catch = jit.add(&compile(ir::CATCH, CODE_MODEL_SMALL)).unwrap();
+        assert_eq!(jit.call("catch_it", 6), Ok(1006), "{}", way.name);
+    }
+}
+
+#[test]
+fn removing_a_tracker_gives_memory_back() {
+    for way in orc_ways() {
+        let name = way.name;
+        let jit = way.jit().unwrap();
+        let object = compile(ir::PICK, CODE_MODEL_SMALL);
+        let _stays = jit
+            .add(&compile(&ir::counting(0), CODE_MODEL_SMALL))
+            .unwrap();
+        assert_eq!(jit.call("f0", 1), Ok(1));
+        let before = way.memory.stats();
+        for _ in 0..50 {
+            let tracker = jit.add(&object).unwrap();
+            assert_eq!(jit.call("pick", 2), Ok(114), "{name}");
+            assert_eq!(way.memory.stats().objects(), 2, "{name}");
+            tracker.remove().unwrap();
+            assert_eq!(way.memory.stats().objects(), 1, "{name}");
+            assert_eq!(way.memory.stats().granted(), before.granted(), "{name}");
+            assert!(jit.address("pick").is_err(), "{name}");
+        }
+        assert_eq!(jit.call("f0", 1), Ok(2));
+    }
+}
