@@ -116,10 +116,11 @@ fn measure(count: usize, mut load: impl FnMut(usize)) -> Run {
 
 fn mcjit(memory: &str, count: usize) -> Run {
     let first = "define i32 @first(i32 %i) { ret i32 %i }";
-    let ways = mcjit_ways_in(WINDOW);
     let engine = match memory {
+        // Beside no window: one would lie between what LLVM puts far apart, and its code would not reach its GOT.
         "llvm" => Engine::new(first, null_mut(), CODE_MODEL_SMALL),
         _ => {
+            let ways = mcjit_ways_in(WINDOW);
             let way = ways.iter().find(|way| way.name.ends_with(memory));
             let way = way.unwrap_or_else(|| usage());
             way.engine(first, CODE_MODEL_SMALL)
@@ -134,7 +135,6 @@ fn mcjit(memory: &str, count: usize) -> Run {
 }
 
 fn orc(host: &str, memory: &str, count: usize) -> Run {
-    let ways = orc_ways_in(WINDOW);
     let object = compile(&template(), CODE_MODEL_SMALL);
     let jit = match (host, memory) {
         ("RuntimeDyld", "llvm") => Jit::new(|builder| {
@@ -150,6 +150,7 @@ fn orc(host: &str, memory: &str, count: usize) -> Run {
         (_, "llvm") => Jit::new(|_| ()),
         _ => {
             let name = format!("{host}, {memory}");
+            let ways = orc_ways_in(WINDOW);
             let way = ways.iter().find(|way| way.name == name);
             way.unwrap_or_else(|| usage()).jit()
         }
