@@ -2,6 +2,7 @@
 //! package are linked with LLVM here: an embedder's own binding does that for the embedder.
 
 use std::env;
+use std::path::Path;
 use std::process::{Command, exit};
 
 /// Says where `llvm-config` is.
@@ -117,7 +118,9 @@ fn link_own_programs(llvm: &Llvm, major: u32) {
     else {
         end(&format!("LLVM {major} has no libraries to link"))
     };
-    for kind in ["tests", "benches", "examples"] {
+    let kinds = ["tests", "benches", "examples"];
+    // A published package has none of them.
+    for kind in kinds.into_iter().filter(|kind| Path::new(kind).is_dir()) {
         println!("cargo::rustc-link-arg-{kind}=-L{folder}");
         println!("cargo::rustc-link-arg-{kind}=-Wl,-rpath,{folder}");
         for library in libraries.split_whitespace() {

@@ -31,6 +31,12 @@ pub(crate) struct Graph {
     finalization: Part,
 }
 
+/// A graph may be finalized on another thread than it was allocated on.
+const _: fn() = || {
+    fn is_sent<T: Send>() {}
+    is_sent::<Graph>();
+};
+
 enum Part {
     InFlight(Reservation),
     Published { _image: Image },

@@ -13,6 +13,12 @@ pub struct Memory {
     pub(crate) failure: Failure,
 }
 
+/// LLVM asks for memory on many threads.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Memory>();
+};
+
 #[derive(Clone, Debug)]
 enum Source {
     Blocks(DedicatedBlocks),

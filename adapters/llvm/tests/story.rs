@@ -114,3 +114,32 @@ fn removing_a_tracker_gives_memory_back() {
         assert_eq!(jit.call("f0", 1), Ok(2));
     }
 }
+
+#[test]
+fn threads_load_and_unload_at_the_same_time() {
+    const THREADS: usize = 3;
+    let modules: Vec<Vec<u8>> = (0..THREADS * 20)
+        .map(|number| compile(&ir::counting(number), CODE_MODEL_SMALL))
+        .collect();
+    for way in orc_ways() {
+        let name = way.name;
+        let jit = way.jit().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (jit, modules) = (&jit, &modules);
+                scope.spawn(move || {
+                    for number in (thread..modules.len()).step_by(THREADS) {
+                        let tracker = jit.add(&modules[number]).unwrap();
+                        let called = jit.call(&format!("f{number}"), 1);
+                        assert_eq!(called, Ok(number as i32 + 1), "{name}");
+                        if number % 2 == 0 {
+                            tracker.remove().unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(way.memory.stats().objects(), modules.len() / 2, "{name}");
+        assert!(way.memory.take_failure().is_none(), "{name}");
+    }
+}

@@ -236,6 +236,9 @@ fn check(error: Ref) -> Result<(), Refused> {
 /// ORC's ready-made JIT.
 pub struct Jit(Ref);
 
+// SAFETY: a session and all that belongs to it has locks of its own.
+unsafe impl Sync for Jit {}
+
 /// A part of what is in a [`Jit`].
 pub struct Tracker(Ref);
 
