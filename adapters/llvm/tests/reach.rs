@@ -1,5 +1,6 @@
 //! The bug that this is for: in an address space without luck, LLVM's own memory manager puts code and its GOT further apart than
 //! an instruction reaches, and LLVM runs on.
+#![cfg(any(feature = "cxx", orc_callbacks))]
 
 #[path = "../../../tests/support/child.rs"]
 mod child;

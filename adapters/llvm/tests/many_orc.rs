@@ -1,9 +1,10 @@
-//! Many modules in one engine: mappings stay few, and everything lies in the window.
+//! Many modules in one ORC JIT: mappings stay few, and everything lies in the window.
+#![cfg(any(feature = "cxx", orc_callbacks))]
 
 mod support;
 
-use self::support::llvm::{CODE_MODEL_JIT_DEFAULT, CODE_MODEL_SMALL};
-use self::support::ways::{mcjit_ways, orc_ways};
+use self::support::llvm::CODE_MODEL_SMALL;
+use self::support::ways::orc_ways;
 use self::support::{compile, ir, map};
 
 const MODULES: usize = 300;
@@ -11,14 +12,9 @@ const MODULES: usize = 300;
 /// What LLVM and the allocator may take meanwhile.
 const OTHERS: usize = 30;
 
-/// One test: what it counts is the process's.
+/// By itself in this program: what it counts is the process's.
 #[test]
 fn many_modules_take_no_mappings_of_their_own() {
-    orc();
-    mcjit();
-}
-
-fn orc() {
     let modules: Vec<_> = (0..MODULES)
         .map(|number| compile(&ir::counting(number), CODE_MODEL_SMALL))
         .collect();
@@ -45,21 +41,5 @@ fn orc() {
         }
         assert!(map::mappings() < before + OTHERS, "{name}");
         assert_eq!(way.memory.stats().objects(), 1, "{name}");
-    }
-}
-
-fn mcjit() {
-    let ways = mcjit_ways();
-    for way in ways.iter().filter(|way| way.window.is_some()) {
-        let name = way.name;
-        let engine = way.engine(ir::PICK, CODE_MODEL_JIT_DEFAULT);
-        assert_eq!(engine.call("pick", 2), 114);
-        let before = map::mappings();
-        for number in 0..MODULES {
-            engine.add(&ir::counting(number));
-            assert_eq!(engine.call(&format!("f{number}"), 1), number as i32 + 1);
-        }
-        assert!(map::mappings() < before + OTHERS, "{name}");
-        assert_eq!(way.memory.stats().objects(), MODULES + 1, "{name}");
     }
 }

@@ -1,11 +1,12 @@
-//! What LLVM is told when there is no memory, and what the embedder can find out.
+//! What ORC is told when there is no memory, and what the embedder can find out.
+#![cfg(any(feature = "cxx", orc_callbacks))]
 
 mod support;
 
 use nearcode_llvm::nearcode::{Error, WindowOptions};
 
-use self::support::llvm::{CODE_MODEL_JIT_DEFAULT, CODE_MODEL_SMALL};
-use self::support::ways::{mcjit_ways, mcjit_ways_in, orc_ways, orc_ways_in};
+use self::support::llvm::CODE_MODEL_SMALL;
+use self::support::ways::{orc_ways, orc_ways_in};
 use self::support::{REPORTED, compile, ir};
 
 const SMALL: WindowOptions = WindowOptions::new()
@@ -49,45 +50,9 @@ fn a_full_window_is_an_error_of_orc_and_the_next_object_loads() {
     }
 }
 
-#[test]
-fn a_full_window_is_a_failure_that_mcjit_drops_and_the_memory_keeps() {
-    let ways = mcjit_ways_in(SMALL);
-    for way in ways.iter().filter(|way| way.window.is_some()) {
-        let name = way.name;
-        let engine = way.engine(&ir::spacious(16 << 20), CODE_MODEL_JIT_DEFAULT);
-        let address = engine.address("spacious");
-        let failure = way.memory.take_failure();
-        assert!(
-            matches!(failure, Some(Error::WindowExhausted { .. })),
-            "{name}: {failure:?}"
-        );
-        assert_eq!(way.memory.stats().objects(), 0, "{name}");
-        assert_ne!(address, 0, "{name}: MCJIT knows nothing");
-
-        engine.add(&ir::counting(1));
-        assert_eq!(engine.call("f1", 5), 6, "{name}");
-        assert_ne!(engine.address("f1"), address, "{name}");
-        assert!(way.memory.take_failure().is_none(), "{name}");
-        drop(engine);
-        let stats = way.memory.stats();
-        assert_eq!((stats.in_flight(), stats.objects()), (0, 0), "{name}");
-    }
-}
-
+#[cfg(feature = "cxx")]
 #[test]
 fn an_unwind_table_that_is_none_is_an_error_at_finalization() {
-    for way in mcjit_ways().iter().filter(|way| way.name != "callbacks") {
-        let name = way.name;
-        let engine = way.engine(ir::BAD_TABLE, CODE_MODEL_JIT_DEFAULT);
-        engine.address("unlucky");
-        let failure = way.memory.take_failure();
-        assert!(
-            matches!(failure, Some(Error::InvalidEhFrame { .. })),
-            "{name}: {failure:?}"
-        );
-        engine.add(&ir::counting(1));
-        assert_eq!(engine.call("f1", 5), 6, "{name}");
-    }
     for way in orc_ways() {
         let name = way.name;
         if !name.starts_with("RuntimeDyld") {
@@ -106,7 +71,7 @@ fn an_unwind_table_that_is_none_is_an_error_at_finalization() {
 }
 
 /// On aarch64 RuntimeDyld itself knows no relocations of such variables.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "cxx", target_arch = "x86_64"))]
 #[test]
 fn thread_local_variables_are_an_error_of_runtime_dyld() {
     let object = compile(ir::THREAD_LOCAL, CODE_MODEL_SMALL);

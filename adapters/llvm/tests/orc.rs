@@ -1,33 +1,11 @@
-//! IR compiled by LLVM, loaded through every way, and run by the CPU.
+//! IR compiled by LLVM, loaded into ORC through every way, and run by the CPU.
+#![cfg(any(feature = "cxx", orc_callbacks))]
 
 mod support;
 
-use self::support::llvm::{CODE_MODEL_JIT_DEFAULT, CODE_MODEL_LARGE, CODE_MODEL_SMALL};
-use self::support::ways::{mcjit_ways, orc_ways};
+use self::support::llvm::{CODE_MODEL_LARGE, CODE_MODEL_SMALL};
+use self::support::ways::orc_ways;
 use self::support::{compile, ir, map};
-
-#[test]
-fn mcjit_runs_modules_that_refer_to_each_other() {
-    for code_model in [CODE_MODEL_JIT_DEFAULT, CODE_MODEL_SMALL] {
-        for way in mcjit_ways() {
-            let name = way.name;
-            let engine = way.engine(ir::PICK, code_model);
-            assert_eq!(engine.call("pick", 2), 114, "{name}");
-            engine.add(ir::PICK_MORE);
-            assert_eq!(engine.call("pick_more", 3), 221 + 7, "{name}");
-            assert_eq!(engine.call("pick", 1), 307, "{name}");
-            for (symbol, permissions) in [("pick", "r-x"), ("pick_more", "r-x")] {
-                let address = engine.address(symbol);
-                assert!(way.contains(address), "{name}: {symbol} at {address:#x}");
-                assert_eq!(map::permissions(address).unwrap(), permissions, "{name}");
-            }
-            assert!(way.memory.take_failure().is_none(), "{name}");
-            assert!(way.memory.stats().objects() >= 1, "{name}");
-            drop(engine);
-            assert_eq!(way.memory.stats().objects(), 0, "{name}");
-        }
-    }
-}
 
 #[test]
 fn orc_runs_modules_that_refer_to_each_other() {
@@ -61,16 +39,6 @@ fn orc_runs_modules_that_refer_to_each_other() {
             assert_eq!(way.memory.stats().objects(), 0, "{name}");
             assert!(way.memory.take_failure().is_none(), "{name}");
         }
-    }
-}
-
-#[test]
-fn exceptions_cross_modules_of_mcjit() {
-    for way in mcjit_ways() {
-        let engine = way.engine(ir::THROW, CODE_MODEL_JIT_DEFAULT);
-        engine.add(ir::CATCH);
-        assert_eq!(engine.call("catch_it", 5), 1005, "{}", way.name);
-        assert!(way.memory.take_failure().is_none());
     }
 }
 
