@@ -9,9 +9,6 @@ use self::support::{compile, ir, map};
 
 const MODULES: usize = 300;
 
-/// What LLVM and the allocator may take meanwhile.
-const OTHERS: usize = 30;
-
 /// By itself in this program: what it counts is the process's.
 #[test]
 fn many_modules_take_no_mappings_of_their_own() {
@@ -34,12 +31,12 @@ fn many_modules_take_no_mappings_of_their_own() {
                 assert!(way.contains(address), "{name}: {address:#x}");
             }
         }
-        assert!(map::mappings() < before + OTHERS, "{name}");
+        map::assert_few_since(before, name);
         assert_eq!(way.memory.stats().objects(), MODULES + 1, "{name}");
         while trackers.len() > 1 {
             trackers.swap_remove(trackers.len() / 2).remove().unwrap();
         }
-        assert!(map::mappings() < before + OTHERS, "{name}");
+        map::assert_few_since(before, name);
         assert_eq!(way.memory.stats().objects(), 1, "{name}");
     }
 }

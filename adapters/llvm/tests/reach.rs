@@ -2,8 +2,6 @@
 //! an instruction reaches, and LLVM runs on.
 #![cfg(any(feature = "cxx", orc_callbacks))]
 
-#[path = "../../../tests/support/child.rs"]
-mod child;
 #[path = "../../../tests/support/scattered.rs"]
 mod scattered;
 mod support;
@@ -14,7 +12,7 @@ use std::ptr::null_mut;
 
 use self::support::llvm::*;
 use self::support::ways::orc_ways;
-use self::support::{Jit, Tracker, compile, ir};
+use self::support::{Jit, Tracker, child, compile, ir};
 
 const MODULES: usize = 40;
 

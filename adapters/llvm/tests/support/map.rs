@@ -2,9 +2,24 @@
 
 use std::fs;
 
+use super::child::is_emulated;
+
 /// How many mappings this process has.
 pub fn mappings() -> usize {
     lines().len()
+}
+
+/// What LLVM and the allocator may take for themselves meanwhile.
+const OTHERS: usize = 30;
+
+/// Nothing was mapped for modules since there were `before` mappings. An emulator makes the map up by itself: there this says
+/// nothing.
+pub fn assert_few_since(before: usize, name: &str) {
+    let now = mappings();
+    assert!(
+        now < before + OTHERS || is_emulated(),
+        "{name}: {before} mappings, then {now}"
+    );
 }
 
 /// The permissions of the mapping that an address lies in.

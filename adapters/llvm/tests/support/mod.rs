@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test uses some of it.
 
+#[path = "../../../../tests/support/child.rs"]
+pub mod child;
 pub mod ir;
 pub mod llvm;
 pub mod map;
