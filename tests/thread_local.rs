@@ -257,6 +257,8 @@ fn what_cannot_be_had_is_refused_with_the_symbol_and_the_way_out() {
             assert!(message.contains(part), "{message:?} lacks {part:?}");
         }
     }
+    let quoted = ".data\n.globl \"two\\nlines\"\n.type \"two\\nlines\", %tls_object\n\"two\\nlines\": .quad 1";
+    assert_eq!(refusal(&[("refused.o", quoted)]).lines().count(), 1);
     let plain = ("plain.o", ".globl own\nown: .quad 1");
     let message = refusal(&[("asks.o", &format!(".text\n{fixed}")), plain]);
     assert!(

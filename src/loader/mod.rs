@@ -6,6 +6,22 @@
 //!
 //! Files are untrusted as files: whatever is in them, loading and linking end with a program or an error. Running the code is
 //! `unsafe`, as is taking its word for how to unwind it.
+//!
+//! # Thread-local variables
+//!
+//! Each thread has a block of a program's variables. With `-fPIC` code asks for it, and the first time a thread asks, it is
+//! made, on the heap; it goes when the thread ends or the program is dropped. There is no way to report that no memory is left
+//! for it: the process is aborted, as the C library does.
+//!
+//! Without `-fPIC`, or with `-ftls-model=initial-exec`, code takes a variable to be at a fixed offset from the thread pointer. For
+//! such programs every thread of the process has 4 KiB from its beginning, of this crate's own thread-local storage. It begins with zeros,
+//! so that a program with another initial value is refused; alignment goes up to 64. What a dropped program had is given
+//! out again when the process has no other thread. In a library that was opened after the start of the process, fixed offsets
+//! are refused.
+//!
+//! Variables of other libraries are refused, also of [earlier programs](Loader::with_program), unless code asks a function
+//! for their address, as it does for `errno`. A child of `fork` has the variables of the thread that forked; as for all that
+//! takes locks, another thread must not just be making a block. Linux only.
 
 mod aarch64;
 mod automatic;

@@ -457,7 +457,7 @@ impl<'data> Reader<'_, 'data> {
         };
         let place = match (symbol.st_type(), place) {
             (elf::STT_TLS, Place::Section { .. } | Place::Absolute(_) | Place::Common { .. }) => {
-                let name = String::from_utf8_lossy(name);
+                let name = text(name);
                 return Err(
                     self.malformed(format!("{name} is thread-local, but in no section that is"))
                 );

@@ -217,7 +217,7 @@ impl Program {
         symbol.map(|symbol| symbol.address)
     }
 
-    /// The address of a global symbol that an object defines.
+    /// The address of a global symbol that an object defines. `None` for a thread-local variable, which has one for each thread.
     pub fn address(&self, symbol: &str) -> Option<Address> {
         self.symbol(symbol).map(|symbol| symbol.address)
     }

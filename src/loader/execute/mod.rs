@@ -203,7 +203,8 @@ impl Program {
     /// All that the program was linked against is alive until it is dropped, and the code does what it may do: here, and its
     /// destructors where it is dropped. No other thread is still in its code then, also not to end. What C++ has registered for
     /// the end of a thread runs there while the program is alive, on the thread that drops it before all else, and never
-    /// afterwards.
+    /// afterwards. Destructors of Rust's `thread_local!`s are known to the standard library only: threads that need them end
+    /// before the program.
     pub unsafe fn initialize(&self, arguments: &[CString]) -> Result<(), LoadError> {
         if !self.runs_here {
             return Err(LoadError::NotCode("a constructor".into()));
