@@ -31,28 +31,16 @@ mod layout;
 )]
 mod native;
 mod storage;
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
+    allow(dead_code) // Nobody makes blocks there.
+)]
+mod template;
 
 pub(super) use self::entries::{Entry, Needs};
 pub(super) use self::layout::Layout;
 pub(super) use self::storage::{GET_ADDRESS, Home, Storage};
-
-/// Bytes that a part of a block begins with.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    /// In the block, in bytes.
-    offset: usize,
-    /// Where they are, for as long as the program is alive.
-    address: crate::num::Address,
-    /// In bytes.
-    size: usize,
-}
-
-/// What a thread's block of a program is.
-#[derive(Debug)]
-struct Template {
-    /// In bytes.
-    size: usize,
-    align: crate::num::Align,
-    /// What is in none of them is zero.
-    pieces: Vec<Piece>,
-}
+use self::template::{Piece, Template};
