@@ -26,7 +26,7 @@ const SECOND: &str = ".section .tdata,\"awT\",%progbits\n.balign 8\n.skip 5\n.gl
     .section .tbss,\"awT\",%nobits\n.balign 32\n.globl d\nd: .skip 99\n.globl e\ne:\n";
 
 /// Every how many bytes to damage one: each, but on aarch64, which is mostly an emulator.
-const STRIDE: usize = if cfg!(target_arch = "aarch64") { 43 } else { 1 };
+const STRIDE: usize = if cfg!(target_arch = "aarch64") { 17 } else { 1 };
 
 /// A CPU, its tools, and instructions with the offset of `@` in them.
 struct Row {
@@ -207,6 +207,6 @@ fn no_byte_of_an_object_with_thread_local_variables_can_make_the_loader_panic() 
             bytes[at] = original[at];
         }
         println!("{}: {fine} fine, {refused} refused", row.machine);
-        assert!(fine > 100 && refused > 100);
+        assert!(fine > 100 && refused > 50);
     }
 }
