@@ -65,6 +65,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/loader/tls/native/pool.rs", "clears what was left"),
     ("src/loader/tls/native/registry.rs", "makes blocks"),
     ("src/loader/tls/native/table.rs", "finds blocks"),
+    ("src/loader/tls/native/descriptor.rs", "declares assembly"),
     ("src/loader/tls/native/x86_64.rs", "assembly"),
     ("adapters/cranelift/src/memory.rs", "makes functions"),
     ("adapters/cranelift/src/provider.rs", "declares"),

@@ -9,14 +9,22 @@
 //! table     | bytes | block of module 1 | block of module 2 | ...
 //! ```
 
+/// The name of a function in assembly, which another version of this crate in the same program does not have.
+macro_rules! symbol {
+    ($name:literal) => {
+        concat!("nearcode_", env!("CARGO_PKG_VERSION"), "_", $name)
+    };
+}
+
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod cpu;
+mod descriptor;
 mod distance;
 mod pool;
 mod registry;
 mod table;
 
-pub(super) use self::cpu::{dynamic_descriptor, fixed_descriptor};
+pub(super) use self::descriptor::{dynamic_descriptor, fixed_descriptor};
 pub(super) use self::registry::Module;
 pub(super) use self::table::get_address;

@@ -54,29 +54,6 @@ pub(super) fn thread_pointer() -> usize {
     pointer
 }
 
-macro_rules! symbol {
-    ($name:literal) => {
-        concat!("nearcode_", env!("CARGO_PKG_VERSION"), "_", $name)
-    };
-}
-
-unsafe extern "C" {
-    #[link_name = symbol!("dynamic_descriptor")]
-    fn dynamic();
-    #[link_name = symbol!("fixed_descriptor")]
-    fn fixed();
-}
-
-/// The function of a descriptor with module and offset.
-pub(in crate::loader::tls) fn dynamic_descriptor() -> usize {
-    dynamic as unsafe extern "C" fn() as usize
-}
-
-/// The function of a descriptor with the offset from the thread pointer.
-pub(in crate::loader::tls) fn fixed_descriptor() -> usize {
-    fixed as unsafe extern "C" fn() as usize
-}
-
 global_asm!(
     ".pushsection .text",
     concat!(".globl ", symbol!("fixed_descriptor")),
