@@ -25,7 +25,7 @@ pub(super) struct Item<'data> {
     pub(super) offset: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Content {
     /// By index.
     Section(usize),

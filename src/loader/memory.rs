@@ -187,10 +187,8 @@ impl Piece {
 pub(super) struct Map {
     /// By number, counted object by object; `None` for what is not loaded.
     sections: Vec<Option<Address>>,
-    commons: HashMap<SymbolId, Address>,
-    indirect_stubs: HashMap<SymbolId, Address>,
-    indirect_slots: HashMap<SymbolId, Address>,
-    handle: Option<Address>,
+    /// What the linker makes once for a program, or once for a symbol.
+    made: HashMap<Content, Address>,
     /// By the number of their name, where sections begin and end that lie together, and in which piece.
     bounds: Vec<Option<(SectionId, Range<Address>)>>,
 }
@@ -214,10 +212,7 @@ impl Map {
         let sections = objects.iter().map(|object| object.sections.len());
         let mut map = Self {
             sections: vec![None; sections.sum()],
-            commons: HashMap::new(),
-            indirect_stubs: HashMap::new(),
-            indirect_slots: HashMap::new(),
-            handle: None,
+            made: HashMap::new(),
             bounds: vec![None; bounds],
         };
         for (plan, requests) in plans.iter_mut().zip(&all) {
@@ -257,16 +252,12 @@ impl Map {
                     let number = objects[item.object].first_section + index;
                     self.sections[number] = Some(address);
                 }
-                Content::Common(symbol) => {
-                    self.commons.insert(symbol, address);
+                Content::Common(_)
+                | Content::IndirectStub(_)
+                | Content::IndirectSlot(_)
+                | Content::Handle => {
+                    self.made.insert(item.content, address);
                 }
-                Content::IndirectStub(symbol) => {
-                    self.indirect_stubs.insert(symbol, address);
-                }
-                Content::IndirectSlot(symbol) => {
-                    self.indirect_slots.insert(symbol, address);
-                }
-                Content::Handle => self.handle = Some(address),
                 Content::Got | Content::Stubs | Content::ThreadEntries => {}
             }
         }
@@ -280,12 +271,12 @@ impl Map {
 
     /// Where the stub of an indirect function is.
     pub(super) fn indirect_stub(&self, symbol: SymbolId) -> Address {
-        self.indirect_stubs[&symbol]
+        self.made[&Content::IndirectStub(symbol)]
     }
 
     /// Where that stub reads where to go.
     pub(super) fn indirect_slot(&self, symbol: SymbolId) -> Address {
-        self.indirect_slots[&symbol]
+        self.made[&Content::IndirectSlot(symbol)]
     }
 
     /// Where the sections of a name begin, or where they end.
@@ -296,12 +287,12 @@ impl Map {
 
     /// Where the program's handle is, if it has one.
     pub(super) fn handle(&self) -> Option<Address> {
-        self.handle
+        self.made.get(&Content::Handle).copied()
     }
 
     /// Where the memory of a common symbol is.
     pub(super) fn common(&self, symbol: SymbolId) -> Address {
-        self.commons[&symbol]
+        self.made[&Content::Common(symbol)]
     }
 }
 
