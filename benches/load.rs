@@ -12,7 +12,8 @@
 //! What no object defines comes from the process. Memory is the proportional set size (PSS), so that pages that are mapped twice
 //! count once. A failure ends the run with the object's number.
 
-use std::fmt::Display;
+mod process;
+
 use std::fs;
 use std::hint::black_box;
 use std::process::exit;
@@ -26,21 +27,7 @@ use object::{
     elf,
 };
 
-/// The proportional set size of this process, in bytes.
-fn pss() -> usize {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
-}
-
-/// A failure ends the run with the object's number.
-fn or_end<T>(result: Result<T, impl Display>, object: usize) -> T {
-    result.unwrap_or_else(|error| {
-        println!("{error} at object {object}");
-        exit(1)
-    })
-}
+use self::process::{arguments, or_end, pss};
 
 /// From the bytes of an object to a program that has `symbol`.
 fn load(
@@ -105,11 +92,7 @@ fn large(relocations: usize) -> object::write::Result<Vec<u8>> {
 }
 
 fn main() {
-    // cargo bench adds an argument of its own.
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (mode, count, path, symbol) = match arguments[..] {
         ["write", count, path] => {

@@ -18,14 +18,16 @@
 //! (PSS), so that pages that are mapped twice count once. A failure ends the run with the object's number.
 
 mod objects;
+mod process;
 
+use std::io;
 use std::process::exit;
 use std::time::Instant;
-use std::{fs, io};
 
 use nearcode::{SectionMemoryManager, Writing};
 
-use self::objects::{Object, or_end, window};
+use self::objects::{Object, window};
+use self::process::{arguments, mappings, or_end, pss};
 
 /// How many objects are alive while one after the other is replaced.
 const LIVE: usize = 20_000;
@@ -33,18 +35,6 @@ const LIVE: usize = 20_000;
 const THREADS: usize = 2;
 
 const FORKS: usize = 15;
-
-/// The proportional set size of this process, in bytes.
-fn pss() -> usize {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
-}
-
-fn mappings() -> usize {
-    fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
-}
 
 /// How long a `fork` takes, in nanoseconds: the median. Children end at once, before the next one comes.
 #[cfg(unix)]
@@ -100,11 +90,7 @@ impl Random {
 }
 
 fn main() {
-    // cargo bench adds an argument of its own.
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [mode, count, ref scale @ ..] = arguments[..] else {
         eprintln!("usage: publish MODE COUNT [SCALE]");

@@ -19,6 +19,7 @@
 //! Dropping what was published is not measured, nor is freeing buffers. It takes two cores and nothing else on them.
 
 mod objects;
+mod process;
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +28,8 @@ use std::time::{Duration, Instant};
 
 use nearcode::{Image, SectionMemoryManager, Window, Writing};
 
-use self::objects::{Function, Object, or_end, window};
+use self::objects::{Function, Object, window};
+use self::process::{arguments, or_end};
 
 const FUNCTIONS: usize = 64;
 
@@ -236,8 +238,7 @@ impl Row {
 
 fn main() {
     // cargo bench adds an argument of its own.
-    let arguments = std::env::args().skip(1);
-    let mut arguments = arguments.filter(|argument| argument != "--bench");
+    let mut arguments = arguments().into_iter();
     let mut number = |default: usize| {
         let argument = arguments.next();
         argument.map_or(default, |argument| or_end(argument.parse(), 0))

@@ -1,12 +1,11 @@
 //! The objects that benchmarks publish. Their sizes are those of an object that Numba makes of a small function.
 
-use std::fmt::Display;
-use std::process::exit;
-
 use nearcode::{
     Align, AllocationSpace, Error, Image, Reach, ReservingMemoryManager, SectionKind,
     SectionRequest, Window, WindowOptions, Writing,
 };
+
+use crate::process::or_end;
 
 /// The code of an object: it returns at once.
 pub type Function = unsafe extern "C" fn();
@@ -90,12 +89,4 @@ pub fn window(writing: Writing) -> Window {
         .with_code(1146 << 20)
         .with_writing(writing);
     or_end(Window::with_options(&options), 0)
-}
-
-/// A failure ends the run with the object's number.
-pub fn or_end<T>(result: Result<T, impl Display>, object: usize) -> T {
-    result.unwrap_or_else(|error| {
-        println!("{error} at object {object}");
-        exit(1)
-    })
 }

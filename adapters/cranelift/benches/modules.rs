@@ -16,11 +16,14 @@
 //! A module is a function that calls another, which reads a table and counts in a variable: some 100 bytes of code, 64 of
 //! constants, 8 of variables. A failure ends the run with the module's number.
 
+#[path = "../../../benches/process/mod.rs"]
+mod process;
+
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::mem;
 use std::process::exit;
 use std::time::Instant;
-use std::{fs, mem};
 
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Value, types};
@@ -36,17 +39,7 @@ use cranelift_module::{
 use nearcode_cranelift::WindowMemoryProvider;
 use nearcode_cranelift::nearcode::{Window, WindowOptions, Writing};
 
-/// The proportional set size of this process, in bytes.
-fn pss() -> usize {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
-}
-
-fn mappings() -> usize {
-    fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
-}
+use self::process::{arguments, mappings, pss};
 
 /// Ends the process where a module fails.
 fn or_end<T, E: Display>(result: Result<T, E>, number: usize) -> T {
@@ -167,11 +160,7 @@ enum End {
 }
 
 fn main() {
-    // cargo bench adds an argument of its own.
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (mode, count, compiled) = match arguments[..] {
         [mode, count] => (mode, count, None),

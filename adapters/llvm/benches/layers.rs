@@ -13,16 +13,18 @@
 //! | `mcjit-blocks`, `rtdyld-blocks`, `jitlink-blocks` | | dedicated blocks |
 //! | `mcjit-callbacks` | MCJIT with LLVM's C callbacks | a window at the same address |
 
+#[path = "../../../benches/process/mod.rs"]
+mod process;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::ffi::{c_char, c_void};
-use std::fs;
 use std::process::exit;
 use std::ptr::null_mut;
 
 use nearcode_llvm::nearcode::WindowOptions;
 
+use self::process::{arguments, pss};
 use self::support::llvm::{
     CODE_MODEL_SMALL, LLVMOrcCreateRTDyldObjectLinkingLayerWithSectionMemoryManager,
     LLVMOrcLLJITBuilderSetObjectLinkingLayerCreator, Ref,
@@ -35,14 +37,6 @@ const WINDOW: WindowOptions = WindowOptions::new().with_size(2 << 30).with_code(
 
 /// Names in objects have this many digits.
 const DIGITS: usize = 5;
-
-/// The proportional set size of this process, in bytes.
-fn pss() -> usize {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
-}
 
 /// What this process has used of its processors, in seconds: others may use them, too.
 fn cpu_time() -> f64 {
@@ -87,9 +81,7 @@ fn usage() -> ! {
 }
 
 fn main() {
-    // cargo bench adds an argument of its own.
-    let arguments = std::env::args().skip(1);
-    let arguments: Vec<String> = arguments.filter(|argument| argument != "--bench").collect();
+    let arguments = arguments();
     let [mode, count] = &arguments[..] else {
         usage()
     };
