@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::shared::Shared;
-use super::spans::Grant;
+use super::spans::{GRANULE, Grant};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Arena, Arenas, EH_FRAME_TERMINATOR, Extent, SectionRequest, check_alignment};
@@ -78,6 +78,12 @@ impl Place {
                 Span::sized(self.start as usize, size).expect("it lies in the window")
             }
         }
+    }
+
+    /// The same from where an instruction can begin. What is in front has the same owner: spans are whole granules.
+    fn instructions(self) -> Span {
+        let start = self.start as usize / GRANULE * GRANULE;
+        Span::new(start, self.footprint().end()).expect("rounded down")
     }
 }
 
@@ -284,7 +290,7 @@ impl Drop for PublishedLease {
     fn drop(&mut self) {
         let Lease { window, forks, .. } = &self.lease;
         if window.can_overwrite(*forks) {
-            let places = self.sections.iter().map(|place| place.footprint());
+            let places = self.sections.iter().map(|place| place.instructions());
             let ends = window.plan.arenas[SectionKind::Code].end();
             places
                 .filter(|place| place.start() < ends)

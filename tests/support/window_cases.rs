@@ -40,6 +40,7 @@ cases! {
     absurd_sizes_are_errors
     objects_of_many_managers_and_threads_do_not_overlap
     fresh_memory_is_zero_and_traps_when_it_is_used_again_as_well
+    nothing_is_left_of_code_that_was_dropped
     code_at_an_address_that_serves_again_is_the_new_code
     threads_that_unload_at_once_lose_no_byte
     a_thread_is_not_refused_what_another_is_just_giving_back
@@ -359,6 +360,48 @@ fn fresh_memory_is_zero_and_traps_when_it_is_used_again_as_well(writing: Writing
         }
     }
     drop(manager);
+    assert_empty(&window);
+}
+
+fn nothing_is_left_of_code_that_was_dropped(writing: Writing) {
+    let window = window(writing);
+    let announced = [
+        request(SectionKind::Code, 1000, 16),
+        // Ends with zeros, which are no traps on x86-64, in the middle of a granule.
+        request(SectionKind::Code, 30, 1).with_eh_frame_terminator(),
+        request(SectionKind::Code, 7, 1), // Where no instruction of AArch64 can begin.
+        request(SectionKind::ReadOnlyData, 50, 8),
+    ];
+    let beyond = request(SectionKind::Code, 2000, 16);
+    for finalized in [true, false] {
+        let mut manager = SectionMemoryManager::in_window(&window);
+        let space = AllocationSpace::Sections(&announced);
+        manager.reserve_allocation_space(&space).unwrap();
+        let mut code = Vec::new();
+        for section in announced.iter().chain([&beyond]) {
+            let id = manager.allocate_section(section).unwrap();
+            manager.section_mut(id).unwrap().fill(0xab);
+            if section.kind() == SectionKind::Code {
+                let start = manager.address(id).unwrap().get() as usize;
+                code.push((start as *const u8, section.footprint().unwrap()));
+            }
+        }
+        match finalized {
+            true => drop(manager.finalize_memory().unwrap()),
+            false => drop(manager),
+        }
+        for (start, size) in code {
+            // SAFETY: the window is alive, where code lies is always readable, and nobody writes to it meanwhile.
+            let left = unsafe { std::slice::from_raw_parts(start, size) };
+            let is_gone = left.iter().all(|&byte| byte == 0); // The pages went back.
+            let is_trapped = is_fresh(SectionKind::Code, left);
+            let may_go_back = writing == Writing::SameAddress;
+            assert!(
+                is_trapped || (is_gone && may_go_back),
+                "{finalized}: {left:x?}"
+            );
+        }
+    }
     assert_empty(&window);
 }
 
