@@ -1,5 +1,5 @@
-// Half of the program whose objects tests/support/damaged.rs damages; two.cc is the other half. In little space: what an object
-// can ask of a loader. Nothing here ever runs. Made again, for each CPU:
+// Half of the program whose objects tests/support/damaged.rs damages; two.cc is the other half, three.cc and four.cc have variables
+// of threads. In little space: what an object can ask of a loader. Nothing here ever runs. Made again, for each CPU:
 //   g++ -O1 -fPIC -fno-exceptions -c one.cc -o one-x86_64.o
 //   aarch64-linux-gnu-g++ -O1 -fPIC -fno-exceptions -c one.cc -o one-aarch64.o
 extern "C" {

@@ -14,13 +14,15 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolFlags};
 use crate::choices::Choices;
 
 /// By machine. Those of one machine refer to each other.
-const ORIGINALS: [(Machine, [&[u8]; 3]); 2] = [
+const ORIGINALS: [(Machine, [&[u8]; 5]); 2] = [
     (
         Machine::X86_64,
         [
             include_bytes!("../objects/one-x86_64.o"),
             include_bytes!("../objects/two-x86_64.o"),
             include_bytes!("../../examples/objects/quickstart-x86_64.o"),
+            include_bytes!("../objects/three-x86_64.o"),
+            include_bytes!("../objects/four-x86_64.o"),
         ],
     ),
     (
@@ -29,12 +31,14 @@ const ORIGINALS: [(Machine, [&[u8]; 3]); 2] = [
             include_bytes!("../objects/one-aarch64.o"),
             include_bytes!("../objects/two-aarch64.o"),
             include_bytes!("../../examples/objects/quickstart-aarch64.o"),
+            include_bytes!("../objects/three-aarch64.o"),
+            include_bytes!("../objects/four-aarch64.o"),
         ],
     ),
 ];
 
 /// Where the numbers of these stand.
-static FIELDS: LazyLock<[[Vec<Field>; 3]; 2]> =
+static FIELDS: LazyLock<[[Vec<Field>; 5]; 2]> =
     LazyLock::new(|| ORIGINALS.map(|(_, originals)| originals.map(fields)));
 
 /// A place, and how many bytes there are one number.
@@ -104,6 +108,10 @@ impl TestCase {
             &[0],
             &[1],
             &[2, 2],
+            &[3],
+            &[3, 0, 1],
+            &[4],
+            &[4, 2, 0, 1],
         ]);
         for &original in together {
             let mut file = Damaged::of(original);
@@ -114,7 +122,7 @@ impl TestCase {
         case
     }
 
-    fn originals(&self) -> &'static [&'static [u8]; 3] {
+    fn originals(&self) -> &'static [&'static [u8]; 5] {
         let own = ORIGINALS
             .iter()
             .find(|(machine, _)| *machine == self.machine);
