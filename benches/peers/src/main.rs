@@ -1,0 +1,116 @@
+//! Runs what is compared, in turn, and says what it saw: markdown on standard output, a chart as an SVG. `benches/peers/run` builds
+//! everything and calls this.
+
+mod chart;
+mod contender;
+mod table;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use self::contender::Contender;
+use self::contender::Program::{Cranelift, LlvmLoaders, LlvmManagers, Load, Locality, Publish};
+use self::table::Table;
+
+/// Where `run` puts what it builds.
+const BUILT: &str = "target/peers";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut rounds = 7;
+    let mut svg = PathBuf::from(BUILT).join("objects.svg");
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().ok_or("each option has a value")?;
+        match argument.as_str() {
+            "--rounds" => rounds = value.parse()?,
+            "--svg" => svg = value.into(),
+            _ => return Err(format!("no such option: {argument}").into()),
+        }
+    }
+    for table in tables() {
+        println!("{}", table.measure(rounds)?);
+    }
+    let lines = chart::measure(&drawn())?;
+    chart::draw(&lines, &svg)?;
+    println!("{}", svg.display());
+    Ok(())
+}
+
+/// The first of each is what the others are compared with.
+fn tables() -> Vec<Table> {
+    let small = format!("{BUILT}/small.o");
+    let small = |program, mode, count| {
+        Contender::new(program, mode, count).with_arguments([small.as_str(), "driver"])
+    };
+    let modules = |mode| Contender::new(Cranelift, mode, 10_000).with_arguments(["bytes"]);
+    vec![
+        Table::new(
+            "Objects of 1,636 bytes, published one by one and called, all alive",
+            vec![
+                Contender::new(Publish, "window", 20_000),
+                Contender::new(Publish, "window-same-address", 20_000),
+                Contender::new(Publish, "dedicated", 20_000),
+                Contender::new(LlvmManagers, "smm-reserve", 20_000),
+                Contender::new(LlvmManagers, "jitlink", 20_000),
+                Contender::new(LlvmManagers, "jitlink-mapper", 20_000),
+            ],
+        ),
+        Table::new(
+            "One object loaded and unloaded again and again",
+            vec![
+                Contender::new(Publish, "window-churn", 500_000),
+                Contender::new(Publish, "dedicated-churn", 15_000),
+                Contender::new(LlvmManagers, "smm-churn", 15_000),
+                Contender::new(LlvmManagers, "jitlink-churn", 15_000),
+            ],
+        ),
+        Table::new(
+            "A random one of 20,000 replaced",
+            vec![
+                Contender::new(Publish, "window-replace", 200_000),
+                Contender::new(LlvmManagers, "smm-replace", 20_000),
+            ],
+        ),
+        Table::new(
+            "Two threads that share the work, and one",
+            vec![
+                Contender::new(Publish, "window-threads", 400_000),
+                Contender::new(Publish, "window", 400_000),
+            ],
+        ),
+        Table::new(
+            "An object file of a few hundred bytes loaded, with its unwind table, all alive",
+            vec![
+                small(Load, "window", 5000),
+                small(Load, "dedicated", 2000),
+                small(LlvmLoaders, "rtdyld-reserve", 2000),
+                small(LlvmLoaders, "jitlink", 1000),
+                small(LlvmLoaders, "jitlink-mapper", 1000),
+            ],
+        ),
+        Table::new(
+            "Modules of cranelift-jit, compiled once, all alive",
+            vec![modules("window-live"), modules("system"), modules("arena")],
+        ),
+        Table::new(
+            "Calls of 5,000 small functions in random order, by where they lie",
+            vec![
+                Contender::new(Locality, "window", 2000),
+                Contender::new(Locality, "window-same-address", 2000),
+                Contender::new(Locality, "dedicated", 2000),
+            ],
+        ),
+    ]
+}
+
+/// What the chart compares: objects of 1,636 bytes, more and more of them.
+fn drawn() -> [Contender; 6] {
+    [
+        Contender::new(Publish, "window", 0),
+        Contender::new(Publish, "window-same-address", 0),
+        Contender::new(Publish, "dedicated", 0),
+        Contender::new(LlvmManagers, "smm-reserve", 0),
+        Contender::new(LlvmManagers, "jitlink", 0),
+        Contender::new(LlvmManagers, "jitlink-mapper", 0),
+    ]
+}
