@@ -11,6 +11,7 @@ mod lives;
 #[path = "support/window_tools.rs"]
 mod tools;
 
+use child::is_alone;
 use nearcode::{
     Align, AllocationSpace, BranchProtection, Error, Extent, PerKind, SectionKind,
     SectionMemoryManager, Window, WindowOptions, Writing,
@@ -73,21 +74,6 @@ fn assert_works(window: &Window) {
     assert_empty(window);
 }
 
-/// Runs a test again in a process of its own. Whether this is that process.
-fn is_alone(test: &str) -> bool {
-    if child::argument().is_some() {
-        return true;
-    }
-    if child::is_emulated() {
-        println!("skipped: {test}: an emulator keeps to limits of its own");
-        return false;
-    }
-    let output = child::in_a_child(test, "child");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    false
-}
-
 /// Bytes of the address space that this process takes.
 fn taken() -> u64 {
     let maps = tools::KernelsMap::open().read().to_vec();
@@ -136,22 +122,6 @@ fn a_window_that_the_system_refuses_is_halved_down_to_its_floor() {
             "a refusal leaves nothing mapped"
         );
     }
-}
-
-#[test]
-fn where_two_addresses_cannot_be_had_only_who_left_it_open_gets_one() {
-    if !is_alone("where_two_addresses_cannot_be_had_only_who_left_it_open_gets_one") {
-        return;
-    }
-    // A memory file counts as one.
-    limit(Resource::Fsize, 1 << 20);
-    let options = WindowOptions::new();
-    let refused = Window::with_options(&options.with_writing(Writing::TwoAddresses));
-    assert!(matches!(refused, Err(Error::System { .. })), "{refused:?}");
-    let window = Window::with_options(&options).unwrap();
-    assert_eq!(window.capabilities().writing(), Writing::SameAddress);
-    assert!(!window.capabilities().kernel_forbids_writing());
-    assert_works(&window);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use child::is_alone;
 use nearcode::{
     AfterFork, AllocationSpace, Error, ReservingMemoryManager, SectionKind, SectionMemoryManager,
     Stats, Window, Writing,
@@ -22,18 +23,6 @@ use tools::{
     KernelsMap, WAYS, assert_accounted, assert_empty, assert_published, capacity, function,
     options, publish, request, run, window,
 };
-
-/// Runs a test again in a process of its own, of which nobody else is a thread. Whether this is that process.
-fn is_alone(test: &str) -> bool {
-    if child::argument().is_some() {
-        return true;
-    }
-    let output = child::in_a_child(test, "child");
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    false
-}
 
 /// A process that was forked off.
 struct Forked(libc::pid_t);

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, mprotect};
 use tools::{
     KernelsMap, Mapping, Random, assert_accounted, assert_empty, assert_unchanged, bytes, capacity,
-    options, range, request, returning, run,
+    mapped, options, range, request, returning, run,
 };
 
 const MANAGERS: usize = 3;
@@ -371,20 +371,6 @@ fn steps(default: usize) -> usize {
     })
 }
 
-/// What is mapped, apart from what grows by itself, in pieces that touch.
-fn mapped(map: &mut KernelsMap) -> Vec<(usize, usize, [u8; 4])> {
-    let mut pieces: Vec<(usize, usize, [u8; 4])> = Vec::new();
-    for mapping in map.read().iter().filter(|mapping| !mapping.grows) {
-        match pieces.last_mut() {
-            Some(last) if last.1 == mapping.start && last.2 == mapping.permissions => {
-                last.1 = mapping.end;
-            }
-            _ => pieces.push((mapping.start, mapping.end, mapping.permissions)),
-        }
-    }
-    pieces
-}
-
 fn walk(writing: Writing, count: usize) {
     let started = std::time::Instant::now();
     let mut map = KernelsMap::open();
@@ -433,17 +419,9 @@ fn walk(writing: Writing, count: usize) {
 
 /// Runs a walk in a process of its own: nobody else maps anything meanwhile.
 fn walk_alone(test: &str, writing: Writing, count: usize) {
-    if child::argument().is_some() {
-        return walk(writing, steps(count));
+    if child::is_alone(test) {
+        walk(writing, steps(count));
     }
-    if child::is_emulated() {
-        println!("skipped: {test}: an emulator makes the map up by itself");
-        return;
-    }
-    let output = child::in_a_child(test, "child");
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
 }
 
 #[test]

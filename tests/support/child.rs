@@ -25,6 +25,22 @@ pub fn in_a_child(test: &str, argument: &str) -> Output {
         .expect("the test program starts again")
 }
 
+/// Runs a test again in a process of its own, of which nobody else is a thread. Whether this is that process.
+pub fn is_alone(test: &str) -> bool {
+    if argument().is_some() {
+        return true;
+    }
+    if is_emulated() {
+        println!("skipped: {test}: an emulator has rules of its own");
+        return false;
+    }
+    let output = in_a_child(test, "child");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    false
+}
+
 /// The program that runs this one, where cargo was told of one; empty elsewhere.
 fn runner() -> String {
     let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER";

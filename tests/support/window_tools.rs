@@ -252,26 +252,21 @@ impl KernelsMap {
         self.file.rewind().unwrap();
         self.file.read_to_end(&mut self.text).unwrap();
         self.mappings.clear();
-        for line in self
-            .text
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            let (start, rest) = hexadecimal(line);
-            let (end, rest) = hexadecimal(&rest[1..]);
-            let permissions: [u8; 4] = rest[1..5].try_into().unwrap();
-            let line = || String::from_utf8_lossy(line);
-            assert!(
-                permissions[1] != b'w' || permissions[2] != b'x',
-                "{}",
-                line()
-            );
+        // Of the standard library's own making, and so fast without optimization, too: there may be 65,000 lines.
+        let text = std::str::from_utf8(&self.text).unwrap();
+        for line in text.lines() {
+            let (start, rest) = line.split_once('-').unwrap();
+            let (end, rest) = rest.split_once(' ').unwrap();
+            let number = |digits| usize::from_str_radix(digits, 16).unwrap();
+            let permissions: [u8; 4] = rest.as_bytes()[..4].try_into().unwrap();
+            let is_both = permissions[1] == b'w' && permissions[2] == b'x';
+            assert!(!is_both, "{line}");
             self.mappings.push(Mapping {
-                start,
-                end,
+                start: number(start),
+                end: number(end),
                 permissions,
-                grows: rest.ends_with(b"[heap]") || rest.ends_with(b"[stack]"),
-                is_view: rest.ends_with(b"/memfd:nearcode (deleted)"),
+                grows: rest.ends_with("[heap]") || rest.ends_with("[stack]"),
+                is_view: rest.ends_with("/memfd:nearcode (deleted)"),
             });
         }
         &self.mappings
@@ -279,27 +274,35 @@ impl KernelsMap {
 
     /// The same, of this range only, cut off at its ends.
     pub fn inside(&mut self, range: Range<usize>) -> Vec<Mapping> {
-        let all = self.read().iter();
-        let inside = all.filter(|mapping| mapping.start < range.end && range.start < mapping.end);
-        inside
-            .map(|&mapping| Mapping {
-                start: mapping.start.max(range.start),
-                end: mapping.end.min(range.end),
-                ..mapping
-            })
-            .collect()
+        cut(self.read(), range)
     }
 }
 
-fn hexadecimal(text: &[u8]) -> (usize, &[u8]) {
-    let digits = text
-        .iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
-    let value = text[..digits].iter().fold(0, |value, byte| {
-        value << 4 | (*byte as char).to_digit(16).unwrap() as usize
-    });
-    (value, &text[digits..])
+/// What lies in a range, cut off at its ends.
+pub fn cut(mappings: &[Mapping], range: Range<usize>) -> Vec<Mapping> {
+    let touches = |mapping: &&Mapping| mapping.start < range.end && range.start < mapping.end;
+    let inside = mappings.iter().filter(touches);
+    inside
+        .map(|&mapping| Mapping {
+            start: mapping.start.max(range.start),
+            end: mapping.end.min(range.end),
+            ..mapping
+        })
+        .collect()
+}
+
+/// What is mapped, apart from what grows by itself, in pieces that touch.
+pub fn mapped(map: &mut KernelsMap) -> Vec<(usize, usize, [u8; 4])> {
+    let mut pieces: Vec<(usize, usize, [u8; 4])> = Vec::new();
+    for mapping in map.read().iter().filter(|mapping| !mapping.grows) {
+        match pieces.last_mut() {
+            Some(last) if last.1 == mapping.start && last.2 == mapping.permissions => {
+                last.1 = mapping.end;
+            }
+            _ => pieces.push((mapping.start, mapping.end, mapping.permissions)),
+        }
+    }
+    pieces
 }
 
 /// Random numbers, the same ones in every run.
