@@ -135,6 +135,10 @@ settings! {
         levels: &[64, 128, 256, 512, 1024],
         make: |mebibytes| settings::limit(Resource::As, mebibytes << 20),
         size: 512 << 20,
+        also: || {
+            settings::limit(Resource::As, 128 << 20).unwrap();
+            poor_lives::a_smaller_window_is_told();
+        },
         ..ALWAYS
     };
 
@@ -150,7 +154,7 @@ settings! {
         make: settings::leave_descriptors,
         outcomes: |free| match free {
             0 => not_at_two(&["memfd_create"]),
-            1 => not_at_two(&["open of /proc/thread-self/fd"]),
+            1 => not_at_two(&["open of /proc/thread-self/fd for a read-only view"]),
             _ => [Works; 4],
         },
         ..ALWAYS
@@ -158,7 +162,8 @@ settings! {
 
     no_proc: Setting {
         make: |_| settings::hide_proc(),
-        outcomes: |_| not_at_two(&["open of /proc/thread-self/fd"]),
+        outcomes: |_| not_at_two(&["open of /proc/thread-self/fd for a read-only view"]),
+        also: poor_lives::nothing_smaller_is_tried,
         ..ALWAYS
     };
 
@@ -168,7 +173,7 @@ settings! {
             settings::hide_proc()
         },
         outcomes: |_| [
-            Refused(&["open of /proc/thread-self/fd"]),
+            Refused(&["open of /proc/thread-self/fd for a read-only view"]),
             Refused(&["mprotect to r-x"]),
             Refused(&["mprotect to r-x"]),
             Refused(&["mprotect to r-x"]),

@@ -3,6 +3,7 @@
 //! Law: the lock is held for numbers only. Bytes are written and the system is asked for pages without it, on spans that are
 //! somebody's.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
@@ -54,20 +55,26 @@ impl Shared {
         if writing == Writing::TwoAddresses {
             icache::prepare_reuse().map_err(|source| Error::Barrier { source })?;
         }
-        let mut asked = *options;
-        asked.size = asked.size.min(WindowPlan::LARGEST);
-        loop {
-            let refused = match Self::map_exactly(&asked, writing) {
-                Err(error @ Error::System { .. }) => error,
-                other => return other,
+        let wanted = options.size.min(WindowPlan::LARGEST);
+        let mut tried = *options;
+        tried.size = wanted;
+        let shared = loop {
+            let refused = match Self::map_exactly(&tried, writing) {
+                Err(error) if may_fit_if_smaller(&error) => error,
+                other => break other?,
             };
-            asked.size /= 2;
-            asked.code /= 2;
-            if asked.size < options.floor || WindowPlan::new(asked.size, asked.code).is_none() {
+            tried.size /= 2;
+            tried.code /= 2;
+            if tried.size < options.floor || WindowPlan::new(tried.size, tried.code).is_none() {
                 return Err(refused);
             }
-            tracing::warn!(%refused, size = asked.size, "a smaller window is tried");
+            tracing::debug!(%refused, size = tried.size, "a smaller window is tried");
+        };
+        if tried.size < wanted {
+            let size = shared.capabilities.size;
+            tracing::warn!(asked = wanted, size, "a smaller window than asked for");
         }
+        Ok(shared)
     }
 
     fn map_exactly(options: &WindowOptions, writing: Writing) -> Result<Self, Error> {
@@ -394,6 +401,15 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics between two numbers that belong together, except on a broken law, which a test would have to show.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the system may grant less where it refused this. What it forbids, or does not have, it does not have in small either.
+fn may_fit_if_smaller(refused: &Error) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    match refused {
+        Error::System { source, .. } => ![NotFound, PermissionDenied].contains(&source.kind()),
+        _ => false,
     }
 }
 

@@ -1,7 +1,10 @@
 //! What memory is good for where a system is hostile or poor: a short life of one source of it, in which every promise is looked
 //! at. Nothing here starts a thread, which would map a stack.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use nearcode::{
     AllocationSpace, DedicatedBlocks, Error, Image, Reach, ReservingMemoryManager, SectionId,
@@ -9,6 +12,9 @@ use nearcode::{
 };
 use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, mprotect};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::tools::{
     KernelsMap, assert_accounted, assert_empty, assert_unchanged, bytes, cut, mapped, poke, range,
@@ -379,4 +385,64 @@ pub fn a_byte_costs_a_small_page() {
             "{source:?}: {resident} bytes for one object"
         );
     }
+}
+
+/// What would be refused of any size is refused at once: the error is of the size that was asked for.
+pub fn nothing_smaller_is_tried() {
+    let options = WindowOptions::new().with_writing(Writing::TwoAddresses);
+    let refused = Window::with_options(&options).unwrap_err();
+    assert!(
+        matches!(refused, Error::System { size, .. } if size > 256 << 20),
+        "{refused}"
+    );
+}
+
+/// A window that became smaller than it was to be says so, and how small.
+pub fn a_smaller_window_is_told() {
+    let told = Told::default();
+    tracing::subscriber::set_global_default(told.clone()).unwrap();
+    for writing in [Writing::TwoAddresses, Writing::SameAddress] {
+        let window = Window::with_options(&WindowOptions::new().with_writing(writing)).unwrap();
+        let size = window.capabilities().size();
+        assert!(size < 128 << 20);
+        let expected = BTreeMap::from([("asked", 512 << 20), ("size", size as u64)]);
+        let warnings = std::mem::take(&mut *told.0.lock().unwrap());
+        assert_eq!(warnings, [expected]);
+    }
+}
+
+/// The numbers in warnings of this crate.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<BTreeMap<&'static str, u64>>>>);
+
+impl Subscriber for Told {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut numbers = Numbers::default();
+        event.record(&mut numbers);
+        self.0.lock().unwrap().push(numbers.0);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[derive(Default)]
+struct Numbers(BTreeMap<&'static str, u64>);
+
+impl Visit for Numbers {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name(), value);
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }

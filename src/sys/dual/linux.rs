@@ -306,9 +306,10 @@ fn map_file(file: &OwnedFd, size: usize) -> Result<Mapping, Error> {
 /// descriptors of the first thread, which may have ended, or have others by the same numbers.
 fn reopen_read_only(file: BorrowedFd<'_>, size: usize) -> Result<OwnedFd, Error> {
     let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+    let operation = "open of /proc/thread-self/fd for a read-only view";
     fault::check()
         .and_then(|()| Ok(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
-        .map_err(failed("open of /proc/thread-self/fd", size))
+        .map_err(failed(operation, size))
 }
 
 /// Addresses without memory, such that offset [`GUARD`] is aligned to a unit.
