@@ -50,6 +50,7 @@ impl Pool {
             }
             other => other.map(|()| true)?,
         };
+        pool.execute_once(first_page)?;
         let mut guards_from = 0;
         for (_, arena) in plan.arenas.iter() {
             let guard = Span::new(guards_from, arena.start()).expect("ascending");
@@ -63,17 +64,26 @@ impl Pool {
         Ok(pool)
     }
 
+    /// Makes pages executable for a moment: a system that lets nothing writable become so is found out before anybody writes.
+    fn execute_once(&self, pages: Span) -> Result<(), Error> {
+        for permission in [Permission::ReadExecute, Permission::ReadWrite] {
+            // SAFETY: nobody knows of them yet.
+            unsafe { self.protect(pages, permission)? };
+        }
+        Ok(())
+    }
+
     /// Where the window's offset 0 is.
     pub(crate) fn address(&self) -> Address {
         self.block.address()
     }
 
-    /// Whether this process has it by `fork` only.
     /// Addresses that it takes, in bytes.
     pub(crate) fn reserved(&self) -> usize {
         self.block.mapped()
     }
 
+    /// Whether this process has it by `fork` only.
     pub(crate) fn is_inherited(&self) -> bool {
         self.mark.is_inherited()
     }

@@ -84,7 +84,8 @@ impl Window {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] where the system refuses even the floor; [`Error::Unsupported`], [`Error::Barrier`];
+    /// [`Error::System`] where the system refuses even the floor, or [at the same address](Writing::SameAddress) lets nothing
+    /// writable become executable; [`Error::Unsupported`], [`Error::Barrier`];
     /// [`Error::WindowTooSmall`].
     pub fn with_options(options: &WindowOptions) -> Result<Self, Error> {
         Ok(Self(Arc::new(Shared::map(options)?)))

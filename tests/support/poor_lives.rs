@@ -79,6 +79,10 @@ pub fn check(source: Source, size: usize, outcome: Outcome, map: &mut KernelsMap
                 other => panic!("{source:?}: {other}"),
             };
             assert!(by.contains(&operation), "{source:?}: {refused}");
+            // Of a window that never could publish anything there is none.
+            let is_there = !matches!(source, Source::Blocks) && Memory::of(source, size).is_ok();
+            let is_late = is_there && matches!(outcome, Outcome::Refused(_));
+            assert!(!is_late, "{source:?} is there, and then {refused}");
             refused.to_string()
         }
         (result, outcome) => panic!("{source:?}: {result:?}, not {outcome:?}"),
