@@ -181,6 +181,11 @@ settings! {
         ..ALWAYS
     };
 
+    memory_that_is_locked: Setting {
+        make: |_| settings::lock_what_comes(),
+        ..ALWAYS
+    };
+
     huge_pages_always: Setting {
         make: |_| settings::huge_pages_always(),
         also: poor_lives::a_byte_costs_a_small_page,

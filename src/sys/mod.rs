@@ -29,7 +29,7 @@ pub(crate) use bti::protection as bti_protection;
 pub(crate) use dual::DualView;
 use forks::ForkMark;
 pub(crate) use forks::fork_count;
-pub(crate) use pages::RETURNS_PAGES;
+use pages::RETURNS_PAGES;
 pub(crate) use pool::Pool;
 
 use crate::error::Error;
@@ -93,6 +93,16 @@ pub(crate) unsafe fn protect(
         })
     });
     changed.map_err(failed(operation, size))
+}
+
+/// Whether the system took pages back. Those that are locked in memory (`mlockall`) it does not: EINVAL.
+fn took_back(discarded: Result<(), Error>) -> Result<bool, Error> {
+    match discarded {
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::InvalidInput => {
+            Ok(false)
+        }
+        other => other.map(|()| RETURNS_PAGES),
+    }
 }
 
 /// The error of a system call.

@@ -7,7 +7,9 @@
 use std::io;
 use std::ptr::NonNull;
 
-use super::{Block, ForkMark, Permission, bti, failed, fault, page_size, pages, protect};
+use super::{
+    Block, ForkMark, Permission, bti, failed, fault, page_size, pages, protect, took_back,
+};
 use crate::error::Error;
 use crate::layout::{GUARD, UNIT, WindowPlan};
 use crate::num::{Address, Span};
@@ -20,6 +22,7 @@ pub(crate) struct Pool {
     /// Whether pages can be fetched in advance. Else they come at the first touch, as private memory may: it never raises
     /// SIGBUS.
     populates: bool,
+    returns_pages: bool,
     mark: ForkMark,
 }
 
@@ -35,6 +38,7 @@ impl Pool {
             block: Block::map(plan.size, GUARD, UNIT)?,
             landing_pads: executable.is_some(),
             populates: true,
+            returns_pages: true,
             mark: ForkMark::new()?,
         };
         let all = Span::sized(0, plan.size).expect("a window's size is a number");
@@ -51,6 +55,9 @@ impl Pool {
             other => other.map(|()| true)?,
         };
         pool.execute_once(first_page)?;
+        // SAFETY: nobody knows of the page yet. What it was touched for stays.
+        let discarded = unsafe { pool.discard(first_page) };
+        pool.returns_pages = took_back(discarded)?;
         let mut guards_from = 0;
         for (_, arena) in plan.arenas.iter() {
             let guard = Span::new(guards_from, arena.start()).expect("ascending");
@@ -86,6 +93,11 @@ impl Pool {
     /// Whether this process has it by `fork` only.
     pub(crate) fn is_inherited(&self) -> bool {
         self.mark.is_inherited()
+    }
+
+    /// Whether [`discard`](Self::discard) does anything.
+    pub(crate) fn returns_pages(&self) -> bool {
+        self.returns_pages
     }
 
     /// Where `span` is.

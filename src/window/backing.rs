@@ -77,6 +77,14 @@ impl Backing {
         }
     }
 
+    /// Whether [`discard`](Self::discard) does anything.
+    pub(super) fn returns_pages(&self) -> bool {
+        match self {
+            Self::Dual(dual) => dual.returns_pages(),
+            Self::Pool(pool) => pool.returns_pages(),
+        }
+    }
+
     pub(super) fn pointer(&self, span: Span) -> NonNull<u8> {
         match self {
             Self::Dual(dual) => dual.pointer(span),

@@ -172,7 +172,8 @@ impl Capabilities {
         self.branch_protection
     }
 
-    /// Whether memory of what was dropped goes back to the system while the window lives.
+    /// Whether memory of what was dropped goes back to the system while the window lives. Not on every system, and not where
+    /// the process locked in memory what it would get (`mlockall`).
     pub const fn returns_pages(&self) -> bool {
         self.returns_pages
     }

@@ -86,9 +86,10 @@ impl Shared {
             let own = self.lock().sub_windows[kind].span(grant);
             let span = self.in_window(kind, own);
             if self.seals() {
+                let returns_pages = self.capabilities.returns_pages;
                 #[allow(unsafe_code)] // Gives pages back.
                 // SAFETY: whole pages of a lease that is gone.
-                let discarded = sys::RETURNS_PAGES && unsafe { self.backing.discard(span) }.is_ok();
+                let discarded = returns_pages && unsafe { self.backing.discard(span) }.is_ok();
                 if discarded {
                     lost.push(own);
                     continue;

@@ -87,7 +87,7 @@ impl Shared {
             size: plan.size,
             sizes: plan.arenas.map(Span::size),
             branch_protection: options.branch_protection,
-            returns_pages: sys::RETURNS_PAGES,
+            returns_pages: backing.returns_pages(),
         };
         tracing::debug!(address = %backing.address(), ?writing, size = plan.size, "window");
         Ok(Self {

@@ -129,6 +129,12 @@ pub fn limit(resource: Resource, most: usize) -> Result<(), Error> {
     Ok(setrlimit(resource, Rlimit { current, maximum })?)
 }
 
+/// All memory that comes from here on stays in memory, and comes at once.
+pub fn lock_what_comes() -> Result<(), Error> {
+    // SAFETY: changes no memory that is there.
+    check(unsafe { libc::mlockall(libc::MCL_FUTURE) })
+}
+
 /// This many descriptors can be opened, and no more.
 pub fn leave_descriptors(free: usize) -> Result<(), Error> {
     const MOST: usize = 64;

@@ -26,7 +26,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 use rustix::process::{Resource, getrlimit};
 
 use super::super::forks::count_forks;
-use super::super::{ForkMark, failed, fault, fork_count, page_size, pages};
+use super::super::{ForkMark, failed, fault, fork_count, page_size, pages, took_back};
 use crate::error::Error;
 use crate::kind::SectionKind;
 use crate::layout::{GUARD, UNIT, WindowPlan};
@@ -39,6 +39,7 @@ pub(crate) struct DualView {
     write: Mapping,
     plan: WindowPlan,
     mark: ForkMark,
+    returns_pages: bool,
 }
 
 // SAFETY: the mappings are bound to no thread.
@@ -107,16 +108,18 @@ impl DualView {
         )?;
         run.fix_private(plan.arenas[SectionKind::ReadWriteData])?;
 
-        let view = Self {
+        let mut view = Self {
             run,
             write,
             plan: plan.clone(),
             mark,
+            returns_pages: true,
         };
         view.advise()?;
         view.commit(view.first_page())?;
         // SAFETY: nobody knows of the page yet.
-        unsafe { view.discard(view.first_page())? };
+        let discarded = unsafe { view.discard(view.first_page()) };
+        view.returns_pages = took_back(discarded)?;
         Ok(view)
     }
 
@@ -155,6 +158,11 @@ impl DualView {
     /// Whether this process has it by `fork` only, and so nothing to write through.
     pub(crate) fn is_inherited(&self) -> bool {
         self.mark.is_inherited()
+    }
+
+    /// Whether [`discard`](Self::discard) does anything.
+    pub(crate) fn returns_pages(&self) -> bool {
+        self.returns_pages
     }
 
     /// Where to run or to read `span`.

@@ -27,6 +27,10 @@ impl DualView {
         match *self {}
     }
 
+    pub(crate) fn returns_pages(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn pointer(&self, _span: Span) -> NonNull<u8> {
         match *self {}
     }
