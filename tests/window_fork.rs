@@ -1,9 +1,14 @@
-//! A window and `fork`: a child runs what was published before, and neither of the two can change what the other runs.
+//! Memory and `fork`: a child runs what was published before, and neither of the two can change what the other runs.
+//!
+//! `NEARCODE_FORKS=10000 cargo test --release --test window_fork random -- --nocapture` forks that often without threads, and as
+//! often amid threads.
 #![cfg(target_os = "linux")]
 #![cfg(target_arch = "x86_64")] // qemu-user ignores MADV_DONTFORK, so an emulated child has the writable view.
 
 #[path = "support/child.rs"]
 mod child;
+#[path = "support/window_model.rs"]
+mod model;
 #[path = "support/window_tools.rs"]
 mod tools;
 
@@ -15,12 +20,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use child::is_alone;
+use model::{Model, assert_content};
 use nearcode::{
-    AfterFork, AllocationSpace, Error, ReservingMemoryManager, SectionKind, SectionMemoryManager,
-    Stats, Window, Writing,
+    AfterFork, AllocationSpace, Error, Image, ReservingMemoryManager, SectionId, SectionKind,
+    SectionMemoryManager, Stats, Window, Writing,
 };
 use tools::{
-    KernelsMap, WAYS, assert_accounted, assert_empty, assert_published, capacity, function,
+    KernelsMap, Random, WAYS, assert_accounted, assert_empty, assert_published, capacity, function,
     options, publish, request, run, window,
 };
 
@@ -310,42 +316,224 @@ fn starting_a_program_is_no_fork() {
     assert_empty(&window);
 }
 
+/// How often the random tests fork.
+fn forks() -> usize {
+    let asked = std::env::var("NEARCODE_FORKS").ok();
+    asked.map_or(200, |forks| {
+        forks.parse().expect("NEARCODE_FORKS is a number")
+    })
+}
+
+/// A child that waits for its parent to do something.
+struct Waiting {
+    child: Forked,
+    parent: UnixStream,
+}
+
+impl Waiting {
+    /// The child gets a function that waits.
+    fn to(work: impl FnOnce(&mut dyn FnMut())) -> Self {
+        let (parent, mut here) = UnixStream::pair().unwrap();
+        let child = Forked::to(|| {
+            work(&mut || here.read_exact(&mut [0]).unwrap());
+        });
+        Self { child, parent }
+    }
+
+    #[track_caller]
+    fn go_on_and_join(mut self) {
+        self.parent.write_all(&[1]).unwrap();
+        self.child.join();
+    }
+}
+
+fn assert_alive(model: &Model) {
+    for (object, image) in &model.alive {
+        assert_content(object, image);
+    }
+}
+
+/// What a child can do with whatever its parent just had, in whatever phase that was.
+fn use_up(model: &mut Model, writing: Writing, wait: &mut dyn FnMut()) {
+    assert_alive(model);
+    for object in &model.in_flight {
+        let manager = &mut model.managers[object.manager];
+        for section in &object.sections {
+            assert_inherited(manager.section_mut(section.id).map(drop));
+        }
+        assert_inherited(manager.finalize_memory());
+    }
+    assert_inherited(model.window.reserve(&AllocationSpace::EMPTY));
+    // Some of it goes, in flight and alive.
+    let (random, alive) = (&mut model.random, &mut model.alive);
+    alive.retain(|_| random.below(3) > 0);
+    model.in_flight.retain(|object| {
+        let goes = random.below(2) == 0;
+        if goes {
+            model.managers[object.manager].abandon(object.id).unwrap();
+        }
+        !goes
+    });
+    if random.below(4) == 0 {
+        let own = tools::window(writing);
+        let (image, ids) = publish(&mut SectionMemoryManager::in_window(&own), 44).unwrap();
+        assert_published(&image, &ids, 44);
+    }
+    wait();
+    assert_alive(model);
+    model.managers.clear();
+    model.alive.clear();
+    assert_eq!(model.window.stats(), Stats::default());
+}
+
 #[test]
-fn a_fork_amid_threads_that_publish_leaves_no_lock_behind() {
-    if !is_alone("a_fork_amid_threads_that_publish_leaves_no_lock_behind") {
+fn random_forks_leave_parent_and_child_what_they_had() {
+    if !is_alone("random_forks_leave_parent_and_child_what_they_had") {
+        return;
+    }
+    // What was frozen is never used again: no window lives to see many.
+    const FORKS_OF_ONE: usize = 20;
+    for writing in WAYS {
+        let mut phases = [0; 4];
+        for seed in 0..forks().div_ceil(2 * FORKS_OF_ONE) {
+            let mut model = Model::new(writing, 0x9e37_79b9_7f4a_7c15 ^ seed as u64);
+            let mut children = Vec::new();
+            for _ in 0..FORKS_OF_ONE {
+                (0..model.random.below(8)).for_each(|_| model.step());
+                let has = [
+                    model
+                        .in_flight
+                        .iter()
+                        .any(|object| object.sections.is_empty()),
+                    model
+                        .in_flight
+                        .iter()
+                        .any(|object| !object.sections.is_empty()),
+                    !model.alive.is_empty(),
+                    model.done[5] > 0,
+                ];
+                phases
+                    .iter_mut()
+                    .zip(has)
+                    .for_each(|(count, has)| *count += usize::from(has));
+                children.push(Waiting::to(|wait| use_up(&mut model, writing, wait)));
+                (0..model.random.below(8)).for_each(|_| model.step());
+                if model.random.below(2) == 0 {
+                    children.drain(..).for_each(Waiting::go_on_and_join);
+                }
+            }
+            children.drain(..).for_each(Waiting::go_on_and_join);
+            assert_alive(&model);
+            let window = model.window.clone();
+            drop(model);
+            assert_empty(&window);
+        }
+        println!("{writing:?}: reserved, filled, finalized, freed: {phases:?}");
+        assert!(phases.iter().all(|&count| count > 0), "{phases:?}");
+    }
+}
+
+#[test]
+fn random_forks_amid_threads_that_publish_leave_no_lock_behind() {
+    if !is_alone("random_forks_amid_threads_that_publish_leave_no_lock_behind") {
         return;
     }
     for writing in WAYS {
-        let window = window(writing);
-        let mut manager = SectionMemoryManager::in_window(&window);
-        let (image, ids) = publish(&mut manager, 42).unwrap();
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut manager = SectionMemoryManager::in_window(&window);
-                    while !is_over.load(Ordering::Relaxed) {
-                        let (image, ids) = publish(&mut manager, 43).unwrap();
-                        assert_published(&image, &ids, 43);
-                    }
-                });
-            }
-            for _ in 0..40 {
-                Forked::to(|| {
-                    assert_published(&image, &ids, 42);
-                    assert_inherited(window.reserve(&AllocationSpace::EMPTY));
-                    let own = tools::window(writing);
-                    let mut manager = SectionMemoryManager::in_window(&own);
-                    let (image, ids) = publish(&mut manager, 44).unwrap();
-                    assert_published(&image, &ids, 44);
-                })
-                .join();
-            }
-            is_over.store(true, Ordering::Relaxed);
-        });
-        assert_published(&image, &ids, 42);
-        assert_accounted(&window);
+        let mut left = forks().div_ceil(2);
+        while left > 0 {
+            // What was frozen is never used again.
+            let of_one = left.min(100);
+            left -= of_one;
+            fork_amid_threads(writing, of_one, 0x51ed ^ left as u64);
+        }
     }
+}
+
+fn fork_amid_threads(writing: Writing, count: usize, seed: u64) {
+    let window = window(writing);
+    let mut manager = SectionMemoryManager::in_window(&window);
+    let (image, ids) = publish(&mut manager, 42).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut manager = SectionMemoryManager::in_window(&window);
+                while !is_over.load(Ordering::Relaxed) {
+                    let (image, ids) = publish(&mut manager, 43).unwrap();
+                    assert_published(&image, &ids, 43);
+                }
+            });
+        }
+        let mut random = Random(seed);
+        let mut own: Vec<(Image, [SectionId; 3], u16)> = Vec::new();
+        for value in 0..count as u16 {
+            // The threads are wherever they are by now.
+            (0..random.below(2000)).for_each(|_| std::hint::spin_loop());
+            let (image, ids) = publish(&mut manager, value).unwrap();
+            own.push((image, ids, value));
+            let in_flight = function(&mut manager, value).unwrap();
+            let child = Waiting::to(|wait| {
+                assert_inherited(manager.section_mut(in_flight).map(drop));
+                assert_inherited(window.reserve(&AllocationSpace::EMPTY));
+                wait();
+                for (image, ids, value) in own.drain(..) {
+                    assert_published(&image, &ids, value);
+                }
+                let new = tools::window(writing);
+                let mut manager = SectionMemoryManager::in_window(&new);
+                let (image, ids) = publish(&mut manager, 44).unwrap();
+                assert_published(&image, &ids, 44);
+            });
+            let finalized = manager.finalize_memory().unwrap();
+            assert_eq!(run(&finalized, in_flight), i32::from(value));
+            if random.below(3) == 0 {
+                own.swap_remove(random.below(own.len()));
+            }
+            child.go_on_and_join();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_published(&image, &ids, 42);
+    drop(image);
+    drop(manager);
+    assert_empty(&window);
+}
+
+#[test]
+fn a_dedicated_block_is_its_parent_s_and_its_child_s_each_for_itself() {
+    if !is_alone("a_dedicated_block_is_its_parent_s_and_its_child_s_each_for_itself") {
+        return;
+    }
+    let mut manager = SectionMemoryManager::new();
+    let (image, ids) = publish(&mut manager, 1).unwrap();
+    let plan = [request(SectionKind::Code, 64, 16)];
+    manager
+        .reserve_allocation_space(&AllocationSpace::Sections(&plan))
+        .unwrap();
+    let section = manager.allocate_section(&plan[0]).unwrap();
+    let mut finish = |value: u16| {
+        let code = tools::returning(value);
+        manager.section_mut(section).unwrap()[..code.len()].copy_from_slice(&code);
+        let image = manager.finalize_memory().unwrap();
+        assert_eq!(run(&image, section), i32::from(value));
+        image
+    };
+    let child = Waiting::to(|wait| {
+        let own = finish(2);
+        wait();
+        assert_eq!(run(&own, section), 2);
+        assert_published(&image, &ids, 1);
+    });
+    let own = finish(3);
+    drop(image);
+    child.go_on_and_join();
+    assert_eq!(run(&own, section), 3);
+    drop(own);
+    let stats = manager.stats();
+    assert_eq!(
+        (stats.objects(), stats.in_flight(), stats.mappings()),
+        (0, 0, 0)
+    );
 }
 
 #[test]
