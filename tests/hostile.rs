@@ -68,6 +68,8 @@ const fn not_at_two(operations: &'static [&'static str]) -> [Outcome; 4] {
     [Refused(operations), Works, Works, Works]
 }
 
+const NO_ADDRESSES: Outcome = Refused(&["mmap", "mmap of a view"]);
+
 const NO_MEMORY: Outcome = MayBeRefused(&[
     "mmap",
     "mmap of a view",
@@ -183,6 +185,13 @@ settings! {
 
     memory_that_is_locked: Setting {
         make: |_| settings::lock_what_comes(),
+        ..ALWAYS
+    };
+
+    memory_that_is_locked_within_a_limit: Setting {
+        levels: &[6],
+        make: |mebibytes| settings::lock_at_most(mebibytes << 20),
+        outcomes: |_| [NO_ADDRESSES, NO_ADDRESSES, NO_ADDRESSES, Works],
         ..ALWAYS
     };
 

@@ -5,8 +5,6 @@
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
-#[path = "support/child.rs"]
-mod child;
 #[path = "support/window_tools.rs"]
 mod tools;
 
@@ -17,8 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nearcode::{
-    AllocationSpace, Error, Image, ReservingMemoryManager, SectionId, SectionKind,
-    SectionMemoryManager, Window, Writing,
+    AllocationSpace, Error, Image, SectionId, SectionKind, SectionMemoryManager, Window, Writing,
 };
 use tools::{
     KernelsMap, Random, WAYS, assert_empty, assert_published, cut, function, options, publish,
@@ -139,8 +136,5 @@ fn publish_and_look(writing: Writing) {
 
 #[test]
 fn threads_publish_run_and_drop_while_another_reads_the_process_s_map() {
-    if !child::is_alone("threads_publish_run_and_drop_while_another_reads_the_process_s_map") {
-        return;
-    }
     WAYS.into_iter().for_each(publish_and_look);
 }

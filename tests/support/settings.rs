@@ -135,6 +135,22 @@ pub fn lock_what_comes() -> Result<(), Error> {
     check(unsafe { libc::mlockall(libc::MCL_FUTURE) })
 }
 
+/// The same, and no more than this may be locked.
+pub fn lock_at_most(bytes: usize) -> Result<(), Error> {
+    const CAP_IPC_LOCK: u32 = 14;
+    // linux/capability.h: version 3, this thread; two times 32 bits of what is effective, permitted and inheritable.
+    let (header, mut sets) = ([0x2008_0522_u32, 0], [[0_u32; 3]; 2]);
+    // SAFETY: writes two sets of three words each.
+    let got = unsafe { libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets) };
+    check(got as i32)?;
+    sets[0][0] &= !(1 << CAP_IPC_LOCK);
+    // SAFETY: takes a right from this thread.
+    let set = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const sets) };
+    check(set as i32)?;
+    limit(Resource::Memlock, bytes)?;
+    lock_what_comes()
+}
+
 /// This many descriptors can be opened, and no more.
 pub fn leave_descriptors(free: usize) -> Result<(), Error> {
     const MOST: usize = 64;
