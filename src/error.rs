@@ -74,13 +74,26 @@ pub enum Error {
         /// What could still be had in one piece at an alignment of 16, in bytes.
         largest_free: usize,
     },
-    /// An alignment beyond what a window keeps to.
-    #[error("a window aligns to at most {} bytes, not to {}", limit.bytes(), align.bytes())]
+    /// An alignment beyond what a window keeps to, or the room of each thread.
+    #[error("no memory of this kind is aligned to {} bytes: {} at most", align.bytes(), limit.bytes())]
     AlignmentTooLarge {
         /// As asked for.
         align: Align,
         /// The strictest there is.
         limit: Align,
+    },
+    /// The room that every thread has at fixed offsets from its thread pointer is in use.
+    #[error(
+        "threads have no room for {requested} bytes at a fixed offset, aligned to {}: the largest free piece has {largest_free}",
+        align.bytes()
+    )]
+    ThreadRoomExhausted {
+        /// In bytes.
+        requested: usize,
+        /// As asked for.
+        align: Align,
+        /// In bytes. What was dropped is not free as long as there are other threads.
+        largest_free: usize,
     },
     /// A window that would have no room for all three kinds of memory.
     #[error("a window of {size} bytes is too small: it takes 2 MiB for each kind, and 64 KiB")]

@@ -103,6 +103,7 @@ pub mod reach;
 mod reservation;
 mod stats;
 mod sys;
+mod thread;
 mod trap;
 mod unwind;
 mod window;
@@ -118,6 +119,7 @@ pub use num::{Address, Align};
 pub use reach::Reach;
 pub use reservation::Reservation;
 pub use stats::Stats;
+pub use thread::ThreadBlock;
 pub use window::{AfterFork, BranchProtection, Capabilities, Window, WindowOptions, Writing};
 
 /// README's examples run as tests.

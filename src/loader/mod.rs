@@ -14,8 +14,8 @@
 //! for it: the process is aborted, as the C library does.
 //!
 //! Without `-fPIC`, or with `-ftls-model=initial-exec`, code takes a variable to be at a fixed offset from the thread pointer. For
-//! such programs every thread of the process has 4 KiB from its beginning, of this crate's own thread-local storage. It begins with zeros,
-//! so that a program with another initial value is refused; alignment goes up to 64. What a dropped program had is given
+//! such programs every thread of the process has 4 KiB from its beginning, of this crate's own thread-local storage
+//! ([`ThreadBlock`](crate::ThreadBlock)). It begins with zeros, so that a program with another initial value is refused; alignment goes up to 64. What a dropped program had is given
 //! out again when the process has no other thread. In a library that was opened after the start of the process, fixed offsets
 //! are refused.
 //!

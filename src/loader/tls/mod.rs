@@ -8,7 +8,7 @@
 //! Code finds a variable in one of two ways. *Dynamic* models (general and local dynamic, descriptors) call a function with
 //! a GOT entry, and the thread gets its block when it first asks: [`native`]. *Static* models (initial and local exec) add a
 //! number to the thread pointer, the same in all threads, so that the block has to lie in memory that every thread has from
-//! the beginning, and begins with zeros there: `native/pool.rs`.
+//! the beginning, and begins with zeros there: [`ThreadBlock`](crate::ThreadBlock).
 //!
 //! Law: no thread ever sees a value that is neither what the program says a variable begins with nor what was stored. What
 //! cannot be had so is an error that says how to compile.

@@ -1,25 +1,15 @@
-//! AArch64: the thread pointer, and the functions of TLS descriptors (aaelf64, "TLS descriptors"; sysvabi64).
+//! AArch64: the functions of TLS descriptors (aaelf64, "TLS descriptors"; sysvabi64).
 //!
 //! Such a function is called with the address of its descriptor in X0 and returns the variable's offset from the thread pointer
 //! there. It changes nothing else but X30 and flags; of the vector registers, compilers rely on the low 128 bits.
 #![allow(unsafe_code)] // None of it has another form than assembly.
 
-use std::arch::{asm, global_asm};
+use std::arch::global_asm;
 
 use super::{distance, table};
 
 /// Every CPU keeps its registers in the same way.
 pub(super) fn prepare() {}
-
-/// Of this thread.
-pub(super) fn thread_pointer() -> usize {
-    let pointer: usize;
-    // SAFETY: a register that Linux lets every program read.
-    unsafe {
-        asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nomem, nostack, preserves_flags))
-    };
-    pointer
-}
 
 global_asm!(
     ".pushsection .text",

@@ -21,7 +21,6 @@ macro_rules! symbol {
 mod cpu;
 mod descriptor;
 mod distance;
-mod pool;
 mod registry;
 mod table;
 

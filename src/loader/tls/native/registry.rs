@@ -7,9 +7,10 @@ use std::ptr::{self, with_exposed_provenance};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::{Piece, Template};
-use super::pool::{Claim, Pool};
 use super::table::{self, Table, ThreadNumber};
 use super::{cpu, distance};
+use crate::error::Error;
+use crate::thread::ThreadBlock;
 
 /// In bytes. The words of a table are this far apart, and so are the numbers of modules.
 const WORD: usize = size_of::<usize>();
@@ -35,7 +36,15 @@ enum Home {
     /// Each by itself.
     Heap,
     /// Where every thread has room from the beginning.
-    Pool(Claim),
+    Room(ThreadBlock, Use),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Use {
+    /// The program's code has never run.
+    Never,
+    /// It may have stored something.
+    Begun,
 }
 
 #[derive(Debug)]
@@ -81,15 +90,22 @@ impl Module {
     ///
     /// What is not supported.
     pub(in crate::loader::tls) fn fixed(template: Template) -> Result<(Self, isize), &'static str> {
-        let Some(distances) = distance::prepare() else {
-            return Err(
+        let block = ThreadBlock::new(template.size, template.align).map_err(|error| match error {
+            Error::AlignmentTooLarge { .. } => {
+                "a fixed offset from the thread pointer with an alignment above 64 (compile with -fPIC and without \
+                 -ftls-model)"
+            }
+            Error::ThreadRoomExhausted { .. } => {
+                "a fixed offset from the thread pointer, of which there are 4096 bytes for all programs together (compile with \
+                 -fPIC and without -ftls-model),"
+            }
+            _ => {
                 "a fixed offset from the thread pointer, in a library that was loaded after the start of the process \
-                 (compile with -fPIC and without -ftls-model),",
-            );
-        };
-        let claim = Pool::claim(template.size, template.align)?;
-        let offset = distances.pool + claim.offset() as isize;
-        Ok((Self::new(template, Home::Pool(claim))?, offset))
+                 (compile with -fPIC and without -ftls-model),"
+            }
+        })?;
+        let offset = block.thread_offset();
+        Ok((Self::new(template, Home::Room(block, Use::Never))?, offset))
     }
 
     fn new(template: Template, home: Home) -> Result<Self, &'static str> {
@@ -117,8 +133,8 @@ impl Module {
             .as_mut()
             .expect("it is in there for as long as it lives");
         made.pieces = pieces;
-        if let Home::Pool(claim) = &mut made.home {
-            claim.begin_use();
+        if let Home::Room(_, begun) = &mut made.home {
+            *begun = Use::Begun;
         }
     }
 
@@ -147,6 +163,10 @@ impl Drop for Module {
         for table in registry.threads.values() {
             made.free(table.take(self.number));
         }
+        if let Home::Room(block, Use::Never) = made.home {
+            // SAFETY: only the program's code knows of it.
+            unsafe { block.abandon() };
+        }
         registry.free.push(self.number);
     }
 }
@@ -156,7 +176,7 @@ impl Made {
     fn make(&self) -> usize {
         let block = match &self.home {
             // Begins with zeros, and all that the program begins with is zero.
-            Home::Pool(claim) => return claim.address(),
+            Home::Room(block, _) => return block.pointer().expose_provenance(),
             // SAFETY: the layout is of one byte at least.
             Home::Heap => unsafe { alloc::alloc_zeroed(self.layout) },
         };

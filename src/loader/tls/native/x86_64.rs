@@ -1,4 +1,4 @@
-//! x86-64: the thread pointer, and the functions of TLS descriptors (Oliva and de Melo, *Thread-Local Storage Descriptors for
+//! x86-64: the functions of TLS descriptors (Oliva and de Melo, *Thread-Local Storage Descriptors for
 //! IA32 and AMD64/EM64T*).
 //!
 //! Such a function is called with the address of its descriptor in RAX and returns the variable's offset from the thread
@@ -42,16 +42,6 @@ pub(super) fn prepare() {
         );
     }
     XSAVE_SIZE.store(size as u32 as usize, Ordering::Relaxed);
-}
-
-/// Of this thread.
-pub(super) fn thread_pointer() -> usize {
-    let pointer: usize;
-    // SAFETY: the first word at FS is its own address (AMD64 ABI, section 6.2 of the TLS document that it refers to).
-    unsafe {
-        asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(nostack, preserves_flags, readonly))
-    };
-    pointer
 }
 
 global_asm!(
