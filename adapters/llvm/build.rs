@@ -91,11 +91,33 @@ fn compile(_: &Llvm) {}
 
 #[cfg(feature = "cxx")]
 fn compile(llvm: &Llvm) {
+    let mut build = compiler(llvm);
+    build.file("cxx/rtdyld.cpp").file("cxx/jitlink.cpp");
+    build.compile("nearcode_llvm");
+    compile_for_own_programs(llvm);
+}
+
+/// What LLVM's C interface does not have, and the tests ask for.
+#[cfg(feature = "cxx")]
+fn compile_for_own_programs(llvm: &Llvm) {
+    const SOURCE: &str = "tests/support/own.cpp";
+    if !Path::new(SOURCE).is_file() {
+        return;
+    }
+    println!("cargo::rerun-if-changed={SOURCE}");
+    let mut build = compiler(llvm);
+    build.file(SOURCE).cargo_metadata(false);
+    build.compile("nearcode_llvm_own");
+    let folder = env::var("OUT_DIR").expect("cargo says where");
+    for kind in own_programs() {
+        println!("cargo::rustc-link-arg-{kind}={folder}/libnearcode_llvm_own.a");
+    }
+}
+
+#[cfg(feature = "cxx")]
+fn compiler(llvm: &Llvm) -> cc::Build {
     let mut build = cc::Build::new();
-    build
-        .cpp(true)
-        .file("cxx/rtdyld.cpp")
-        .file("cxx/jitlink.cpp");
+    build.cpp(true);
     for flag in llvm.tell("--cxxflags").split_whitespace() {
         match flag.strip_prefix("-I") {
             // As a system's, so that warnings are about our own files.
@@ -107,7 +129,7 @@ fn compile(llvm: &Llvm) {
         build.flag("-fno-rtti");
     }
     build.warnings(true).extra_warnings(true);
-    build.compile("nearcode_llvm");
+    build
 }
 
 fn link_own_programs(llvm: &Llvm, major: u32) {
@@ -118,13 +140,17 @@ fn link_own_programs(llvm: &Llvm, major: u32) {
     else {
         end(&format!("LLVM {major} has no libraries to link"))
     };
-    let kinds = ["tests", "benches", "examples"];
-    // A published package has none of them.
-    for kind in kinds.into_iter().filter(|kind| Path::new(kind).is_dir()) {
+    for kind in own_programs() {
         println!("cargo::rustc-link-arg-{kind}=-L{folder}");
         println!("cargo::rustc-link-arg-{kind}=-Wl,-rpath,{folder}");
         for library in libraries.split_whitespace() {
             println!("cargo::rustc-link-arg-{kind}={library}");
         }
     }
+}
+
+/// The kinds that there are. A published package has none of them.
+fn own_programs() -> impl Iterator<Item = &'static str> {
+    let kinds = ["tests", "benches", "examples"];
+    kinds.into_iter().filter(|kind| Path::new(kind).is_dir())
 }

@@ -29,8 +29,8 @@ struct Extent {
 struct SectionsTable {
   void (*Reserve)(void *Sections, Extent Code, Extent ReadOnly, Extent ReadWrite);
   Place (*Allocate)(void *Sections, Kind K, Extent E, const char *Name, size_t NameSize);
-  // A section that is refused: somewhere to write it, and an error when all are finalized.
-  Place (*RefuseThreadLocal)(void *Sections, Extent E);
+  // Where to write what thread-local variables begin with, and their offset from the thread pointer in place of an address.
+  Place (*AllocateThreadLocal)(void *Sections, Extent E);
   void (*RegisterEHFrames)(void *Sections, uint8_t *Write);
   char *(*Finalize)(void *Sections);
   void (*Destroy)(void *Sections);

@@ -59,10 +59,10 @@ public:
   // The base class ends the process.
   TLSSection allocateTLSSection(uintptr_t Size, unsigned Align, unsigned,
                                 StringRef) override {
+    Place P = Table.AllocateThreadLocal(Sections, {Size, Align});
     TLSSection Section;
-    Section.InitializationImage =
-        Table.RefuseThreadLocal(Sections, {Size, Align}).Write;
-    Section.Offset = 0;
+    Section.InitializationImage = P.Write;
+    Section.Offset = static_cast<intptr_t>(P.Address);
     return Section;
   }
 

@@ -13,7 +13,10 @@ mod memory;
 mod orc;
 #[cfg(feature = "cxx")]
 pub mod rtdyld;
+mod scratch;
 mod sections;
+#[cfg_attr(not(feature = "cxx"), allow(dead_code))] // The callbacks have no say.
+mod variables;
 
 pub use nearcode;
 

@@ -35,7 +35,7 @@ pub(crate) struct CPlace {
 struct SectionsTable {
     reserve: unsafe extern "C" fn(*mut c_void, CExtent, CExtent, CExtent),
     allocate: unsafe extern "C" fn(*mut c_void, u8, CExtent, *const c_char, usize) -> CPlace,
-    refuse_thread_local: unsafe extern "C" fn(*mut c_void, CExtent) -> CPlace,
+    allocate_thread_local: unsafe extern "C" fn(*mut c_void, CExtent) -> CPlace,
     register_eh_frames: unsafe extern "C" fn(*mut c_void, *mut u8),
     finalize: unsafe extern "C" fn(*mut c_void) -> *mut c_char,
     destroy: unsafe extern "C" fn(*mut c_void),
@@ -46,7 +46,7 @@ struct SectionsTable {
 static TABLE: SectionsTable = SectionsTable {
     reserve,
     allocate,
-    refuse_thread_local,
+    allocate_thread_local,
     register_eh_frames,
     finalize,
     destroy,
@@ -165,10 +165,10 @@ unsafe extern "C" fn allocate(
     c_place(sections.allocate(kind, extent.size, extent.align, &name))
 }
 
-unsafe extern "C" fn refuse_thread_local(sections: *mut c_void, extent: CExtent) -> CPlace {
+unsafe extern "C" fn allocate_thread_local(sections: *mut c_void, extent: CExtent) -> CPlace {
     // SAFETY: the class passes what it was given, and is not used by two threads at a time.
     let sections = unsafe { &mut *sections.cast::<Sections>() };
-    c_place(sections.refuse_thread_local(extent.size, extent.align))
+    c_place(sections.allocate_thread_local(extent.size, extent.align))
 }
 
 fn c_place(place: Option<Place>) -> CPlace {

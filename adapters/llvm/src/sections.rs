@@ -15,9 +15,11 @@ use nearcode::{
 };
 
 use crate::memory::Memory;
+use crate::scratch::Scratch;
+use crate::variables::Variables;
 
 /// What LLVM means by an alignment of 0 (`SectionMemoryManager::allocateSection`).
-const DEFAULT_ALIGNMENT: usize = 16;
+pub(crate) const DEFAULT_ALIGNMENT: usize = 16;
 
 /// What RuntimeDyld calls the section of all common symbols (`RuntimeDyldImpl::emitCommonSymbols`).
 const COMMON_SYMBOLS: &str = "<common symbols>";
@@ -44,7 +46,10 @@ pub(crate) struct Sections {
     /// Something since the last finalization was refused, for this reason.
     refused: Option<String>,
     /// What was handed out in place of what was refused.
-    scratch: Vec<Vec<u8>>,
+    scratch: Vec<Scratch>,
+    /// The thread-local variables of what was loaded since the last finalization, and of what is alive.
+    variables_in_flight: Vec<Variables>,
+    variables: Vec<Variables>,
     /// What finalizations that failed were about to finalize.
     never_to_run: Vec<SectionMemoryManager>,
 }
@@ -58,6 +63,8 @@ impl Sections {
             images: Vec::new(),
             refused: None,
             scratch: Vec::new(),
+            variables_in_flight: Vec::new(),
+            variables: Vec::new(),
             never_to_run: Vec::new(),
         }
     }
@@ -116,26 +123,33 @@ impl Sections {
         Ok(Place { write, address })
     }
 
-    /// Where the initial values of thread-local variables can be written. There is nothing behind them: finalization fails.
+    /// Where to write what thread-local variables begin with, and as address their offset from the thread pointer.
     #[cfg(feature = "cxx")]
-    pub(crate) fn refuse_thread_local(&mut self, size: usize, align: usize) -> Option<Place> {
-        let what = "thread-local variables behind RuntimeDyld: compile them as emulated ones";
-        let refused: Result<(), String> =
-            self.memory.failure.guard(|| Err(Error::Unsupported(what)));
-        self.refused = self.refused.take().or(refused.err());
-        self.place_that_never_runs(size, align)
+    pub(crate) fn allocate_thread_local(&mut self, size: usize, align: usize) -> Option<Place> {
+        if self.refused.is_none() {
+            let failure = self.memory.failure.clone();
+            match failure.guard(|| Variables::new(size, alignment(align)?)) {
+                Ok(mut variables) => {
+                    let place = variables.place();
+                    self.variables_in_flight.push(variables);
+                    return place;
+                }
+                Err(message) => self.refused = Some(message),
+            }
+        }
+        let place = self.place_that_never_runs(size, align)?;
+        // An LLVM with assertions checks that it fits into an instruction.
+        Some(Place {
+            address: 0,
+            ..place
+        })
     }
 
     fn place_that_never_runs(&mut self, size: usize, align: usize) -> Option<Place> {
-        let align = align.max(DEFAULT_ALIGNMENT).checked_next_power_of_two()?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size.checked_add(align)?).ok()?;
-        bytes.resize(size + align, 0);
-        let offset = bytes.as_ptr().align_offset(align);
-        let write = NonNull::from(bytes.get_mut(offset..)?).cast::<u8>();
-        let address = write.as_ptr() as u64;
-        self.scratch.push(bytes);
-        Some(Place { write, address })
+        let mut scratch = Scratch::new(size, align)?;
+        let place = scratch.place();
+        self.scratch.push(scratch);
+        place
     }
 
     /// The unwind table that is written at `write` is registered with the next finalization.
@@ -161,19 +175,36 @@ impl Sections {
         let failure = self.memory.failure.clone();
         let published = match self.refused.take() {
             Some(message) => Err(message),
-            None => failure.guard(|| self.manager.finalize_memory()),
+            None => failure.guard(|| {
+                let mut variables = self.variables_in_flight.iter();
+                variables.try_for_each(Variables::check)?;
+                self.manager.finalize_memory()
+            }),
         };
         self.in_flight.clear();
         match published {
-            Ok(image) => self.images.push(image),
+            Ok(image) => {
+                self.images.push(image);
+                self.variables.append(&mut self.variables_in_flight);
+            }
             Err(message) => {
                 // MCJIT forgets the message and hands out the addresses: nobody else's code may come to lie there.
                 let refused = mem::replace(&mut self.manager, self.memory.manager());
                 self.never_to_run.push(refused);
+                self.abandon_variables();
                 return Err(message);
             }
         }
         Ok(())
+    }
+
+    /// Those of code that was not finalized, and never will be.
+    #[allow(unsafe_code)] // Knows that it did not run.
+    fn abandon_variables(&mut self) {
+        for variables in self.variables_in_flight.drain(..) {
+            // SAFETY: code that is not finalized is not executable.
+            self.scratch.push(unsafe { variables.abandon() });
+        }
     }
 }
 
@@ -189,6 +220,7 @@ impl Sections {
 
 impl Drop for Sections {
     fn drop(&mut self) {
+        self.abandon_variables();
         // The newest first: up to version 12, libgcc walks past all tables that are newer than the one it deregisters.
         while let Some(image) = self.images.pop() {
             drop(image);

@@ -70,27 +70,6 @@ fn an_unwind_table_that_is_none_is_an_error_at_finalization() {
     }
 }
 
-/// On aarch64 RuntimeDyld itself knows no relocations of such variables.
-#[cfg(all(feature = "cxx", target_arch = "x86_64"))]
-#[test]
-fn thread_local_variables_are_an_error_of_runtime_dyld() {
-    let object = compile(ir::THREAD_LOCAL, CODE_MODEL_SMALL);
-    for way in orc_ways() {
-        let name = way.name;
-        if !name.starts_with("RuntimeDyld") {
-            continue; // LLVM ends the process behind the callbacks, and needs its own runtime behind JITLink.
-        }
-        let jit = way.jit().unwrap();
-        let _object = jit.add(&object).unwrap();
-        assert!(jit.address("read_mine").is_err(), "{name}");
-        let failure = way.memory.take_failure();
-        assert!(
-            matches!(failure, Some(Error::Unsupported(_))),
-            "{name}: {failure:?}"
-        );
-    }
-}
-
 extern "C" fn increment(i: i32) -> i32 {
     i + 1
 }

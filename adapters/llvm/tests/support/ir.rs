@@ -78,13 +78,72 @@ define i32 @f{number}(i32 %i) {{
     )
 }
 
-/// Reads a variable of each thread's.
+/// Variables of each thread's that begin with zero, found in every way that there is: `count_mine` adds to each, and returns the
+/// sum.
 pub const THREAD_LOCAL: &str = "
-@mine = thread_local global i32 5
+@general = thread_local global i32 0
+@near = internal thread_local(localdynamic) global i32 0
+@initial = thread_local(initialexec) global i32 0
+@exact = internal thread_local(localexec) global i32 0
 
-define i32 @read_mine(i32 %i) {
-  %mine = load i32, ptr @mine
-  ret i32 %mine
+define i32 @count_mine(i32 %i) {
+  %a0 = load i32, ptr @general
+  %a1 = add i32 %a0, %i
+  store i32 %a1, ptr @general
+  %b0 = load i32, ptr @near
+  %b1 = add i32 %b0, %i
+  store i32 %b1, ptr @near
+  %c0 = load i32, ptr @initial
+  %c1 = add i32 %c0, %i
+  store i32 %c1, ptr @initial
+  %d0 = load i32, ptr @exact
+  %d1 = add i32 %d0, %i
+  store i32 %d1, ptr @exact
+  %ab = add i32 %a1, %b1
+  %cd = add i32 %c1, %d1
+  %sum = add i32 %ab, %cd
+  ret i32 %sum
+}";
+
+/// Reads a variable of `THREAD_LOCAL`, in this thread.
+pub const THREAD_LOCAL_OF_OTHERS: &str = "
+@general = external thread_local global i32
+
+define i32 @read_general(i32 %i) {
+  %general = load i32, ptr @general
+  %sum = add i32 %general, %i
+  ret i32 %sum
+}";
+
+/// A variable of each thread's, of some words, the last of which begins with `value`: `last_mine` returns it and adds to it.
+pub fn thread_local(words: usize, value: i32) -> String {
+    let before = words - 1;
+    format!(
+        "
+@mine = thread_local global {{ [{before} x i32], i32 }} {{ [{before} x i32] zeroinitializer, i32 {value} }}
+
+define i32 @last_mine(i32 %i) {{
+  %place = getelementptr {{ [{before} x i32], i32 }}, ptr @mine, i32 0, i32 1
+  %old = load i32, ptr %place
+  %new = add i32 %old, %i
+  store i32 %new, ptr %place
+  ret i32 %old
+}}"
+    )
+}
+
+/// What LLVM makes of a variable like that of `thread_local` if it is to be emulated.
+pub const EMULATED: &str = "
+@__emutls_v.mine = global { i64, i64, ptr, ptr } { i64 4, i64 4, ptr null, ptr @__emutls_t.mine }
+@__emutls_t.mine = constant i32 5
+declare ptr @__emutls_get_address(ptr)
+
+define i32 @last_mine(i32 %i) {
+  %place = call ptr @__emutls_get_address(ptr @__emutls_v.mine)
+  %old = load i32, ptr %place
+  %new = add i32 %old, %i
+  store i32 %new, ptr %place
+  ret i32 %old
 }";
 
 /// A function, and an unwind table that is none.

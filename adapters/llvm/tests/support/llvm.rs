@@ -100,6 +100,10 @@ unsafe extern "C" {
     pub fn LLVMGetGlobalValueAddress(engine: Ref, name: *const c_char) -> u64;
     pub fn LLVMDisposeExecutionEngine(engine: Ref);
 
+    /// own.cpp
+    #[cfg(feature = "cxx")]
+    pub fn nearcode_own_add_object(engine: Ref, bytes: *const c_char, len: usize);
+
     pub fn LLVMConsumeError(error: Ref);
     pub fn LLVMGetErrorMessage(error: Ref) -> *mut c_char;
     pub fn LLVMDisposeErrorMessage(message: *mut c_char);

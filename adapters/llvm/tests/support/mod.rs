@@ -191,6 +191,13 @@ impl Engine {
         module
     }
 
+    /// Adds an object file.
+    #[cfg(feature = "cxx")]
+    pub fn add_object(&self, object: &[u8]) {
+        // SAFETY: the bytes are copied.
+        unsafe { nearcode_own_add_object(self.engine, object.as_ptr().cast(), object.len()) };
+    }
+
     /// Frees a module whose code is finalized. The code stays.
     pub fn forget(&self, module: Ref) {
         let (mut removed, mut message) = (null_mut(), null_mut());
@@ -240,6 +247,9 @@ pub struct Jit(Ref);
 
 // SAFETY: a session and all that belongs to it has locks of its own.
 unsafe impl Sync for Jit {}
+
+// SAFETY: as far as the tests go, that of looking up and calling.
+unsafe impl Sync for Engine {}
 
 /// A part of what is in a [`Jit`].
 pub struct Tracker(Ref);
