@@ -146,6 +146,30 @@ define i32 @last_mine(i32 %i) {
   ret i32 %old
 }";
 
+/// `read_answer`, and what is there for finalization only: a function that tells `observe` where it and its constant are, copies the
+/// constant into a variable, and returns `size` bytes of nothing. One byte of zero is how an action says that it went well.
+pub fn preparing(size: usize) -> String {
+    format!(
+        "
+@answer = global i32 0
+@question = constant i32 42, section \".prepare.rodata\"
+declare void @observe(ptr, ptr)
+
+define {{ i64, i64 }} @prepare(ptr %arguments, i64 %size) nounwind section \".prepare\" {{
+  call void @observe(ptr @prepare, ptr @question)
+  %question = load volatile i32, ptr @question
+  store i32 %question, ptr @answer
+  ret {{ i64, i64 }} {{ i64 0, i64 {size} }}
+}}
+
+define i32 @read_answer(i32 %i) nounwind {{
+  %answer = load i32, ptr @answer
+  %sum = add i32 %answer, %i
+  ret i32 %sum
+}}"
+    )
+}
+
 /// A function, and an unwind table that is none.
 pub const BAD_TABLE: &str = r#"
 module asm ".section .eh_frame,\22a\22,@progbits"

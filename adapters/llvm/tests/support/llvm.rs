@@ -103,6 +103,8 @@ unsafe extern "C" {
     /// own.cpp
     #[cfg(feature = "cxx")]
     pub fn nearcode_own_add_object(engine: Ref, bytes: *const c_char, len: usize);
+    #[cfg(feature = "cxx")]
+    pub fn nearcode_own_add_prepare(jit: Ref);
 
     pub fn LLVMConsumeError(error: Ref);
     pub fn LLVMGetErrorMessage(error: Ref) -> *mut c_char;

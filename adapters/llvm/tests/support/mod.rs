@@ -291,6 +291,14 @@ impl Jit {
         unsafe { LLVMOrcLLJITGetMainJITDylib(self.0) }
     }
 
+    /// From now on what objects have in `.prepare` is there for their finalization only, and functions in there are called then.
+    /// Over JITLink only.
+    #[cfg(feature = "cxx")]
+    pub fn prepare(&self) {
+        // SAFETY: the JIT is alive, and its layer the caller's word.
+        unsafe { nearcode_own_add_prepare(self.0) };
+    }
+
     /// A function of this program, under a name.
     pub fn define(&self, name: &str, address: u64) -> Result<(), Refused> {
         let name = text(name);
