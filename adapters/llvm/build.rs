@@ -106,7 +106,8 @@ fn compile_for_own_programs(llvm: &Llvm) {
     }
     println!("cargo::rerun-if-changed={SOURCE}");
     let mut build = compiler(llvm);
-    build.file(SOURCE).cargo_metadata(false);
+    // The optimizer inlines LLVM's headers, and warns of them then.
+    build.file(SOURCE).opt_level(0).cargo_metadata(false);
     build.compile("nearcode_llvm_own");
     let folder = env::var("OUT_DIR").expect("cargo says where");
     for kind in own_programs() {
