@@ -1,6 +1,7 @@
 //! Everything that can go wrong, as one type whose values carry the numbers and names that a user needs.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::id::{ReservationId, SectionId};
 use crate::kind::SectionKind;
@@ -139,6 +140,30 @@ pub enum Error {
     Barrier {
         /// The system's answer.
         source: io::Error,
+    },
+    /// A piece of code that debuggers and profilers cannot be told of.
+    #[error("{name:?} is no symbol: {reason}")]
+    InvalidSymbol {
+        /// What it was to be called.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file for profilers that cannot be made, or not be written.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file for profilers that this process has from its parent: each process has its own.
+    #[error("{} is another process's, which forked: open one here", path.display())]
+    InheritedFile {
+        /// The file.
+        path: PathBuf,
     },
     /// Something that this platform does not have.
     #[error("not supported on this platform: {0}")]

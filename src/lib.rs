@@ -65,6 +65,7 @@
 //! # Features
 //!
 //! `loader` (default): the loader for ELF objects of aarch64 and x86-64. Without it neither `object` nor `libloading` is built.
+//! `gdb` and `perf`: tell debuggers and profilers of code (module `debug`).
 //!
 //! # Platforms
 //!
@@ -84,6 +85,8 @@
 
 #[cfg(any(test, fuzzing))]
 mod choices;
+#[cfg(any(feature = "gdb", feature = "perf"))]
+pub mod debug;
 mod dedicated;
 mod error;
 #[cfg(fuzzing)]
