@@ -1,7 +1,7 @@
 //! Loads, links and runs object files: `llvm-rtdyld`'s job, on this crate's loader.
 //!
 //! `rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... [--manager=dedicated|per-object|window] [--preallocate=BYTES]
-//! [--print-alloc-requests] [--show-times] OBJECT... [--args ARGUMENT...]`
+//! [--print-alloc-requests] [--show-times] [--gdb] [--perf-map] [--jitdump=FOLDER] OBJECT... [--args ARGUMENT...]`
 //!
 //! Loads all objects, runs their constructors, calls the entry as C calls `main` (its first argument is the first object), and
 //! exits with its result. What the objects do not define comes from this process and the libraries.
@@ -14,14 +14,20 @@
 //! | `--preallocate=BYTES` | a block has as many bytes of each kind more than its objects need; 0, the default, is what they need |
 //! | `--print-alloc-requests` | prints what the loader asks the memory manager for, section by section |
 //! | `--show-times` | says at the end, on standard error, how long reading, linking and running took |
+//! | `--gdb` | lets debuggers know of the objects; built with the feature `gdb` |
+//! | `--perf-map` | writes their functions into `/tmp/perf-PID.map`, which stays there; built with the feature `perf` |
+//! | `--jitdump=FOLDER` | writes them and their code into a jitdump in this folder; the same |
 //!
 //! One dash is as good as two. Failures of its own are one line, and status 1.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 use std::process::exit;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "perf")]
+use nearcode::debug::{JitDump, PerfMap};
 use nearcode::loader::{Library, LoadError, Loader, Placement, Sections};
 use nearcode::{
     Address, AllocationSpace, DedicatedBlocks, Error, Image, PerKind, ReservationId,
@@ -39,8 +45,8 @@ fn main() {
 }
 
 const USAGE: &str = "rtdyld [--execute] [--entry=main] [--dylib=LIBRARY]... \
-    [--manager=dedicated|per-object|window] [--preallocate=BYTES] [--print-alloc-requests] [--show-times] OBJECT... \
-    [--args ARGUMENT...]";
+    [--manager=dedicated|per-object|window] [--preallocate=BYTES] [--print-alloc-requests] [--show-times] [--gdb] \
+    [--perf-map] [--jitdump=FOLDER] OBJECT... [--args ARGUMENT...]";
 
 struct Options {
     entry: String,
@@ -50,6 +56,8 @@ struct Options {
     /// More of each kind of memory than is needed, in bytes.
     preallocate: usize,
     times: Option<Times>,
+    /// Who is told of the program.
+    listeners: Vec<Listener>,
     /// What stands between the loader and the manager.
     shell: fn(SectionMemoryManager) -> Box<dyn ReservingMemoryManager>,
     objects: Vec<String>,
@@ -65,6 +73,7 @@ impl Options {
             manager: Manager::Dedicated,
             preallocate: 0,
             times: None,
+            listeners: Vec::new(),
             shell: |manager| Box::new(manager),
             objects: Vec::new(),
             arguments: Vec::new(),
@@ -97,6 +106,11 @@ impl Options {
                     options.shell = |manager| Box::new(Printing(manager))
                 }
                 ("show-times", "") => options.times = Some(Times::default()),
+                ("gdb", "") => options.listeners.push(Listener::Gdb),
+                ("perf-map", "") => options.listeners.push(Listener::PerfMap),
+                ("jitdump", folder) if !folder.is_empty() => {
+                    options.listeners.push(Listener::JitDump(folder.into()));
+                }
                 ("args", "") => options.arguments.extend(words.by_ref()),
                 _ => return Err(format!("{word} is no option; {USAGE}")),
             }
@@ -133,6 +147,51 @@ impl Manager {
             Self::Window => SectionMemoryManager::in_window(&Window::new()?),
         })
     }
+}
+
+/// A debugger or a profiler, behind features of the crate.
+enum Listener {
+    Gdb,
+    PerfMap,
+    JitDump(PathBuf),
+}
+
+impl Listener {
+    fn listen<'data>(&self, loader: Loader<'data>) -> Result<Loader<'data>, Error> {
+        match self {
+            Self::Gdb => with_gdb(loader),
+            Self::PerfMap => with_perf(loader, None),
+            Self::JitDump(folder) => with_perf(loader, Some(folder)),
+        }
+    }
+}
+
+#[cfg(feature = "gdb")]
+fn with_gdb(loader: Loader<'_>) -> Result<Loader<'_>, Error> {
+    Ok(loader.with_gdb())
+}
+
+#[cfg(not(feature = "gdb"))]
+fn with_gdb(_: Loader<'_>) -> Result<Loader<'_>, Error> {
+    Err(Error::Other("--gdb: build with the feature gdb".into()))
+}
+
+/// With a jitdump in a folder, or a perf map.
+#[cfg(feature = "perf")]
+fn with_perf<'data>(
+    loader: Loader<'data>,
+    folder: Option<&PathBuf>,
+) -> Result<Loader<'data>, Error> {
+    Ok(match folder {
+        Some(folder) => loader.with_jit_dump(&JitDump::create_in(folder)?),
+        None => loader.with_perf_map(&PerfMap::open()?),
+    })
+}
+
+#[cfg(not(feature = "perf"))]
+fn with_perf<'data>(_: Loader<'data>, _: Option<&PathBuf>) -> Result<Loader<'data>, Error> {
+    let reason = "--perf-map, --jitdump: build with the feature perf";
+    Err(Error::Other(reason.into()))
 }
 
 /// How long each part took, printed when it goes.
@@ -185,6 +244,9 @@ fn load_and_call(
     let mut loader = Loader::new()?
         .with_placement(options.manager.placement())
         .with_sections(options.sections);
+    for listener in &options.listeners {
+        loader = listener.listen(loader)?;
+    }
     for (name, bytes) in options.objects.iter().zip(files) {
         loader.load(name, bytes)?;
     }

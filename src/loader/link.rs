@@ -37,11 +37,14 @@ pub(super) fn link(
         mut objects,
         earlier,
         elsewhere,
+        listeners,
     } = loader;
     if elsewhere.is_some() && eh_frames.is_some() {
         return Err(Error::Unsupported("unwinding in another address space").into());
     }
     let runs_here = elsewhere.is_none() && Some(machine) == Machine::HOST;
+    listeners.gdb.check(runs_here)?;
+    listeners.perf.check(runs_here)?;
     discard_duplicate_groups(&mut objects);
     check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
@@ -104,7 +107,9 @@ pub(super) fn link(
             promise.register(attempt.manager, table.id)?;
         }
     }
+    listeners.perf.write(&objects, &plans, attempt.manager)?;
     let image = attempt.finalize(&objects, &plans)?;
+    let debuggers = (listeners.gdb).register(&objects, &map, &linker.locations)?;
     if let Some(storage) = &storage {
         storage.begin(&layout, &objects, &plans);
     }
@@ -115,7 +120,9 @@ pub(super) fn link(
         image, automatic, earlier, runs_here, &objects, sections, &symbols,
     );
     let ends = map.handle().filter(|_| runs_here).map(ThreadEnds::new);
-    Ok(program.with_threads(storage, ends))
+    Ok(program
+        .with_threads(storage, ends)
+        .with_debuggers(debuggers))
 }
 
 /// The memory for a symbol, if it is a common one.

@@ -30,6 +30,7 @@ mod execute;
 mod item;
 mod library;
 mod link;
+mod listeners;
 mod location;
 mod machine;
 mod memory;
@@ -52,6 +53,7 @@ pub use program::{Program, ProgramSection};
 pub use resolver::Resolver;
 
 use self::execute::TrueEhFrames;
+use self::listeners::Listeners;
 use self::object::Object;
 use crate::error::Error;
 use crate::layout::SectionRequest;
@@ -92,6 +94,7 @@ pub struct Loader<'data> {
     objects: Vec<Object<'data>>,
     earlier: Vec<Arc<Program>>,
     elsewhere: Option<Elsewhere<'data>>,
+    listeners: Listeners<'data>,
 }
 
 /// Says where sections are in another address space.
@@ -133,6 +136,7 @@ impl<'data> Loader<'data> {
             objects: Vec::new(),
             earlier: Vec::new(),
             elsewhere: None,
+            listeners: Listeners::default(),
         }
     }
 
@@ -178,6 +182,35 @@ impl<'data> Loader<'data> {
         self
     }
 
+    /// Lets gdb and lldb know of the program, with all that its objects say of names, unwinding and lines, until it is dropped.
+    /// [`GdbImage`](crate::debug::GdbImage) says what that takes.
+    ///
+    /// Linking is then [`Error::Unsupported`] for another address space or another CPU, and where programs are no ELF files.
+    #[cfg(feature = "gdb")]
+    pub fn with_gdb(mut self) -> Self {
+        self.listeners.gdb.turn_on();
+        self
+    }
+
+    /// Adds the program's functions to this process's perf map, from before they can run. Nobody takes them out. perf reads it for
+    /// some kinds of memory: [`PerfMap`](crate::debug::PerfMap) says for which.
+    ///
+    /// Linking is then [`Error::Unsupported`] for another address space or another CPU, and fails where the file cannot be written.
+    #[cfg(feature = "perf")]
+    pub fn with_perf_map(mut self, map: &crate::debug::PerfMap) -> Self {
+        self.listeners.perf.map = Some(map.clone());
+        self
+    }
+
+    /// Adds the program's functions and their code to a jitdump, from before they can run.
+    ///
+    /// Linking fails as for [`with_perf_map`](Self::with_perf_map).
+    #[cfg(feature = "perf")]
+    pub fn with_jit_dump(mut self, dump: &crate::debug::JitDump) -> Self {
+        self.listeners.perf.dump = Some(dump.clone());
+        self
+    }
+
     /// Reads an object file. `name` is for messages.
     ///
     /// # Errors
@@ -187,6 +220,7 @@ impl<'data> Loader<'data> {
     pub fn load(&mut self, name: &str, bytes: &'data [u8]) -> Result<(), LoadError> {
         let object = Object::parse(name, bytes, self.machine, &self.objects)?;
         self.objects.push(object);
+        self.listeners.gdb.load(bytes);
         Ok(())
     }
 

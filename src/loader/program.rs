@@ -9,6 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::automatic::Automatic;
 use super::execute::{Life, ThreadEnds};
+use super::listeners::Registered;
 use super::object::Object;
 use super::tls;
 use crate::id::SectionId;
@@ -26,6 +27,8 @@ pub struct Program {
     ends: Option<ThreadEnds>,
     /// What runs by itself. In front of the image: it ends before its memory does.
     pub(super) life: Option<Box<Life>>,
+    /// Debuggers that know of it. In front of the image: they forget it before its memory goes.
+    _debuggers: Registered,
     pub(super) image: Image,
     /// Whether it is for this CPU and this address space.
     pub(super) runs_here: bool,
@@ -172,6 +175,7 @@ impl Program {
         }
         Self {
             life: Life::of(automatic).filter(|_| runs_here),
+            _debuggers: Registered::default(),
             _earlier: earlier,
             image,
             runs_here,
@@ -195,6 +199,14 @@ impl Program {
         Self {
             storage,
             ends,
+            ..self
+        }
+    }
+
+    /// The same, known to debuggers.
+    pub(super) fn with_debuggers(self, debuggers: Registered) -> Self {
+        Self {
+            _debuggers: debuggers,
             ..self
         }
     }
@@ -259,7 +271,7 @@ impl Program {
     }
 
     /// The memory, to keep or to leak without the names. Destructors do not run, earlier programs are no longer kept alive, and
-    /// what the program has of thread-local storage stays for as long as its threads do.
+    /// what the program has of thread-local storage stays for as long as its threads do. Debuggers forget it.
     pub fn into_image(self) -> Image {
         if let Some(life) = self.life {
             life.forget();

@@ -122,6 +122,11 @@ impl TestCase {
         case
     }
 
+    /// Whether it is about code that could run here.
+    pub(crate) fn runs_here(&self) -> bool {
+        self.further_up == 0 && Some(self.machine) == Machine::HOST
+    }
+
     fn originals(&self) -> &'static [&'static [u8]; 5] {
         let own = ORIGINALS
             .iter()
@@ -222,6 +227,11 @@ pub(crate) fn parse(bytes: &[u8]) {
 
 /// Links what can be loaded.
 pub(crate) fn check(case: &TestCase) {
+    check_with(case, |loader| loader);
+}
+
+/// The same by loaders with another option.
+pub(crate) fn check_with(case: &TestCase, option: fn(Loader<'_>) -> Loader<'_>) {
     let files: Vec<(String, Vec<u8>)> = case
         .files
         .iter()
@@ -241,8 +251,9 @@ pub(crate) fn check(case: &TestCase) {
         }
     };
     let (earlier, rest) = files.split_at(case.earlier.min(files.len()));
-    let program = link(case, earlier, None, &mut manager);
-    drop(link(case, rest, program.map(Arc::new), &mut manager));
+    let program = link(case, earlier, None, &mut manager, option);
+    let program = program.map(Arc::new);
+    drop(link(case, rest, program, &mut manager, option));
     let stats = manager.stats();
     let used = (stats.in_flight(), stats.objects(), stats.asked());
     assert_eq!((used, stats.granted()), ((0, 0, 0), 0), "{stats:?}");
@@ -265,8 +276,9 @@ fn link(
     files: &[(String, Vec<u8>)],
     earlier: Option<Arc<Program>>,
     manager: &mut SectionMemoryManager,
+    option: fn(Loader<'_>) -> Loader<'_>,
 ) -> Option<Program> {
-    let mut loader = Loader::for_machine(case.machine)
+    let mut loader = option(Loader::for_machine(case.machine))
         .with_placement(case.placement)
         .with_sections(case.sections)
         .with_max_bytes(case.max_bytes);
