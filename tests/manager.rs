@@ -82,6 +82,15 @@ fn what_nobody_wrote_is_not_executable() {
 }
 
 #[test]
+#[cfg(windows)]
+fn unwind_tables_are_refused_where_the_system_reads_none() {
+    let (mut manager, _, ids) = allocated(&[code(8), constants(24)]);
+    // SAFETY: four zero bytes are a table without records.
+    let refused = unsafe { manager.register_eh_frames(ids[1]) };
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+}
+
+#[test]
 fn finalizing_with_nothing_in_flight_is_an_empty_image() {
     let mut manager = SectionMemoryManager::new();
     let image = manager.finalize_memory().unwrap();
@@ -377,6 +386,7 @@ fn images_outlive_their_manager_and_go_to_other_threads() {
 }
 
 #[test]
+#[cfg(unix)] // A malformed unwind table is what fails.
 fn the_typed_layer_hands_a_reservation_back_when_finalization_fails() {
     let table = SectionRequest::new(".eh_frame", SectionKind::ReadOnlyData, 8, align(8))
         .with_eh_frame_terminator();
@@ -413,6 +423,7 @@ fn the_typed_layer_hands_a_reservation_back_when_finalization_fails() {
 }
 
 #[test]
+#[cfg(unix)] // A malformed unwind table is what fails.
 fn a_failed_finalization_leaves_a_manager_as_it_was() {
     let (mut manager, reservation, ids) = allocated(&[code(ANSWER.len()), constants(8)]);
     manager.section_mut(ids[0]).unwrap().copy_from_slice(ANSWER);

@@ -4,7 +4,11 @@
 //!
 //! `NEARCODE_STEPS=10000000 cargo test --release --test window_map -- --nocapture` takes that many steps.
 #![cfg(target_os = "linux")]
-#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#![cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+))]
 
 #[path = "support/child.rs"]
 mod child;

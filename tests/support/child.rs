@@ -41,12 +41,19 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
+/// Where cargo is told of an emulator for this CPU.
+const RUNNER: Option<&str> = if cfg!(target_arch = "aarch64") {
+    Some("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER")
+} else if cfg!(target_arch = "riscv64") {
+    Some("CARGO_TARGET_RISCV64GC_UNKNOWN_LINUX_GNU_RUNNER")
+} else {
+    None
+};
+
 /// The program that runs this one, where cargo was told of one; empty elsewhere.
 fn runner() -> String {
-    let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER";
-    let runner = std::env::var(variable).ok();
-    runner
-        .filter(|_| cfg!(target_arch = "aarch64"))
+    RUNNER
+        .and_then(|variable| std::env::var(variable).ok())
         .unwrap_or_default()
 }
 

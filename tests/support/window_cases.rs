@@ -1,5 +1,9 @@
 //! How a window behaves, whichever way it is written: a list of cases, for tests that run all of them in different worlds.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[path = "window_frames.rs"]
+mod frames;
+
 use std::collections::BTreeMap;
 
 use nearcode::{
@@ -17,20 +21,29 @@ pub type Case = fn(Writing);
 
 /// Runs them all, and says which one it is about to run.
 pub fn run_all(writing: Writing) {
-    for (name, case) in ALL {
+    for (name, case) in ALL.iter().chain(FRAMES) {
         println!("{name} ({writing:?})");
         case(writing);
     }
 }
 
+/// Those of unwind tables, where the unwinder can be asked.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use frames::CASES as FRAMES;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+const FRAMES: &[(&str, Case)] = &[];
+
 macro_rules! cases {
-    ($($name:ident)*) => {
-        /// All cases with their names.
-        pub const ALL: &[(&str, Case)] = &[$((stringify!($name), $name)),*];
+    ($list:ident $($name:ident)*) => {
+        /// Cases with their names.
+        pub const $list: &[(&str, $crate::cases::Case)] = &[$((stringify!($name), $name)),*];
     };
 }
+#[allow(unused_imports)] // Not all systems have the cases of unwind tables.
+pub(crate) use cases;
 
 cases! {
+    ALL
     code_that_was_written_runs_and_reads_its_data
     sections_lie_in_the_window_as_aligned_as_they_were_asked_for
     an_alignment_beyond_two_mebibytes_is_refused_whatever_the_size
@@ -54,8 +67,6 @@ cases! {
     leaked_code_stays_and_keeps_its_window
     images_are_split_joined_and_dropped_one_by_one
     a_window_lives_until_its_last_image
-    unwind_tables_are_known_until_their_image_goes
-    a_malformed_unwind_table_leaves_everything_in_flight
 }
 
 fn code_that_was_written_runs_and_reads_its_data(writing: Writing) {

@@ -13,7 +13,11 @@ use nearcode::{
 };
 
 /// Both ways.
+#[cfg(target_os = "linux")]
 pub const WAYS: [Writing; 2] = [Writing::TwoAddresses, Writing::SameAddress];
+/// The way that every system has.
+#[cfg(not(target_os = "linux"))]
+pub const WAYS: [Writing; 1] = [Writing::SameAddress];
 
 /// 32 MiB, 8 MiB of them for code.
 pub fn options(writing: Writing) -> WindowOptions {
@@ -96,6 +100,24 @@ pub fn returning(value: u16) -> Vec<u8> {
         .collect()
 }
 
+/// A function that returns a number.
+#[cfg(target_arch = "riscv64")]
+pub fn returning(value: u16) -> Vec<u8> {
+    let [high, low] = high_and_low(value.into());
+    // lui a0, high; addiw a0, a0, low; ret
+    [0x537 | high << 12, 0x5051b | low << 20, 0x8067]
+        .iter()
+        .flat_map(|word: &u32| word.to_le_bytes())
+        .collect()
+}
+
+/// What LUI or AUIPC adds, and what an instruction with 12 bits of its own adds to that: it counts them as signed.
+#[cfg(target_arch = "riscv64")]
+fn high_and_low(value: u32) -> [u32; 2] {
+    let high = value.wrapping_add(0x800) >> 12;
+    [high, value.wrapping_sub(high << 12) & 0xfff]
+}
+
 /// A function that returns the 32 bits at an address.
 #[cfg(target_arch = "x86_64")]
 pub fn reading(address: Address) -> Vec<u8> {
@@ -123,11 +145,23 @@ pub fn reading(address: Address) -> Vec<u8> {
         .collect()
 }
 
-/// One trapping instruction: INT3, BRK #0.
+/// A function that returns the 32 bits at an address, which it finds 16 bytes behind its own.
+#[cfg(target_arch = "riscv64")]
+pub fn reading(address: Address) -> Vec<u8> {
+    // auipc t0, 0; ld t0, 16(t0); lw a0, 0(t0); ret
+    let words: [u32; 4] = [0x297, 0x0102_b283, 0x0002_a503, 0x8067];
+    let mut code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    code.extend(address.get().to_le_bytes());
+    code
+}
+
+/// One trapping instruction: INT3, BRK #0, C.EBREAK.
 #[cfg(target_arch = "x86_64")]
 const TRAP: &[u8] = &[0xcc];
 #[cfg(target_arch = "aarch64")]
 const TRAP: &[u8] = &[0, 0, 0x20, 0xd4];
+#[cfg(target_arch = "riscv64")]
+const TRAP: &[u8] = &[0x02, 0x90];
 
 /// Whether a section is as a fresh one has to be: where an instruction can begin, code begins with a trap.
 pub fn is_fresh(kind: SectionKind, bytes: &[u8]) -> bool {
@@ -158,12 +192,14 @@ pub fn bytes(image: &Image, id: SectionId) -> &[u8] {
     unsafe { std::slice::from_raw_parts(section.pointer().as_ptr(), section.size()) }
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 unsafe extern "C" {
     /// The unwinder's own way to find the record of a function (libgcc, unwind-dw2-fde.h).
     fn _Unwind_Find_FDE(code: *const u8, bases: &mut [usize; 3]) -> *const u8;
 }
 
 /// Whether the unwinder of this process knows the function at an address.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn is_known(code: NonNull<u8>) -> bool {
     let mut bases = [0; 3];
     // SAFETY: it looks the address up and does not follow it, and `bases` is as its `struct dwarf_eh_bases`.
