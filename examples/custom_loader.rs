@@ -162,3 +162,47 @@ mod cpu {
         field[..4].copy_from_slice(&(instruction | bits).to_le_bytes());
     }
 }
+
+#[cfg(target_arch = "riscv64")]
+mod cpu {
+    use nearcode::reach::riscv64::PCREL_HI20;
+
+    use super::{Relocation, Target};
+
+    pub(super) const CODE: [u8; 36] = [
+        0x97, 0x05, 0x00, 0x00, // auipc a1, counter
+        0x93, 0x85, 0x05, 0x00, // addi a1, a1, counter
+        0x03, 0xa5, 0x05, 0x00, // lw a0, (a1)
+        0x1b, 0x05, 0x15, 0x00, // addiw a0, a0, 1
+        0x23, 0xa0, 0xa5, 0x00, // sw a0, (a1)
+        0x17, 0x06, 0x00, 0x00, // auipc a2, step
+        0x03, 0x26, 0x06, 0x00, // lw a2, step(a2)
+        0x3b, 0x05, 0xc5, 0x02, // mulw a0, a0, a2
+        0x67, 0x80, 0x00, 0x00, // ret
+    ];
+
+    pub(super) const RELOCATIONS: [Relocation; 2] =
+        [distance(0, Target::Counter), distance(20, Target::Step)];
+
+    const fn distance(offset: usize, target: Target) -> Relocation {
+        Relocation {
+            offset,
+            target,
+            addend: 0,
+            range: PCREL_HI20,
+            write,
+        }
+    }
+
+    /// AUIPC, and behind it the instruction that adds the low 12 bits, as a signed number.
+    fn write(pair: &mut [u8], value: i64) {
+        let value = value as u32;
+        insert(&mut pair[..4], value.wrapping_add(0x800) & 0xffff_f000);
+        insert(&mut pair[4..8], value << 20);
+    }
+
+    fn insert(field: &mut [u8], bits: u32) {
+        let instruction = u32::from_le_bytes([field[0], field[1], field[2], field[3]]);
+        field.copy_from_slice(&(instruction | bits).to_le_bytes());
+    }
+}

@@ -163,3 +163,42 @@ mod cpu {
         code
     }
 }
+
+#[cfg(target_arch = "riscv64")]
+mod cpu {
+    use nearcode::Address;
+    use nearcode::reach::{RangeError, riscv64::CALL_PLT};
+
+    pub(super) fn returns(number: i32) -> [u8; 12] {
+        let [high, low] = high_and_low(number);
+        instructions([0x537 | high, 0x5_051b | low, RET]) // lui a0, number; addiw a0, a0, number
+    }
+
+    /// Code that is going to run at `place`.
+    pub(super) fn calls(place: Address, target: Address) -> Result<[u8; 28], RangeError> {
+        let distance = CALL_PLT.check(place.get() + 8, target.get())?;
+        let [high, low] = high_and_low(distance as i32);
+        let [auipc, jalr] = [0x97 | high, 0x80e7 | low]; // Over ra.
+        let push = [0xff01_0113, 0x0011_3423]; // addi sp, sp, -16; sd ra, 8(sp)
+        let pop = [0x0081_3083, 0x0101_0113]; // ld ra, 8(sp); addi sp, sp, 16
+        Ok(instructions([
+            push[0], push[1], auipc, jalr, pop[0], pop[1], RET,
+        ]))
+    }
+
+    const RET: u32 = 0x8067;
+
+    /// The upper 20 bits of a number, and the lower 12 where an instruction has them, which adds them as a signed number.
+    fn high_and_low(number: i32) -> [u32; 2] {
+        let number = number as u32;
+        [number.wrapping_add(0x800) & 0xffff_f000, number << 20]
+    }
+
+    fn instructions<const COUNT: usize, const SIZE: usize>(words: [u32; COUNT]) -> [u8; SIZE] {
+        let mut code = [0; SIZE];
+        for (bytes, word) in code.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        code
+    }
+}

@@ -2,7 +2,11 @@
 //! managers that have the defects, in an address space without luck: a law that they keep would prove nothing.
 #![cfg(all(
     target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
 ))]
 
 #[path = "support/child.rs"]

@@ -2,7 +2,11 @@
 //! an out-of-range relocation at the second object, and ours loads it ten thousand times.
 #![cfg(all(
     target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
 ))]
 
 #[path = "support/child.rs"]

@@ -5,6 +5,12 @@
 //!
 //! What differs between systems is in folders with a file for each and the same functions in each: [`bti`], [`dual`],
 //! [`forks`], [`pages`].
+//!
+//! macOS has `MAP_JIT` for memory that every thread may write or run, one after the other. It is not used: such memory cannot be
+//! placed (the kernel refuses it with `MAP_FIXED`), so it cannot share a block with data, and its permission is the thread's
+//! (`pthread_jit_write_protect_np`), not the page's: a slice that is writable on one thread would not be so on another. Memory that
+//! is writable first and executable then needs neither, except under the hardened runtime, whose entitlement
+//! `com.apple.security.cs.allow-unsigned-executable-memory` allows it.
 #![allow(unsafe_code)] // Maps memory, turns it into slices and pointers, changes its permissions.
 
 mod block;

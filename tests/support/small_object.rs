@@ -6,6 +6,8 @@ use std::mem::transmute;
 use nearcode::reach::RelocationRange;
 #[cfg(target_arch = "aarch64")]
 use nearcode::reach::aarch64 as isa;
+#[cfg(target_arch = "riscv64")]
+use nearcode::reach::riscv64 as isa;
 #[cfg(target_arch = "x86_64")]
 use nearcode::reach::x86_64 as isa;
 use nearcode::{
@@ -52,10 +54,35 @@ mod code {
     }
 }
 
+/// The same.
+#[cfg(target_arch = "riscv64")]
+mod code {
+    pub const BYTES: &[u8] = &[
+        0x17, 0x05, 0x00, 0x00, // auipc a0, got
+        0x03, 0x35, 0x05, 0x00, // ld a0, got(a0)
+        0x03, 0x25, 0x05, 0x00, // lw a0, (a0)
+        0x67, 0x80, 0x00, 0x00, // ret
+    ];
+    pub const GOT_PLACE: u64 = 0;
+    pub const GOT_ADDEND: u64 = 0;
+    pub const GOT_RANGE: super::RelocationRange = super::isa::GOT_HI20;
+
+    pub fn write(code: &mut [u8], distance: i64, _got: u64) {
+        // The load adds its 12 bits as a signed number.
+        let distance = distance as u32;
+        let auipc = 0x517 | (distance.wrapping_add(0x800) & 0xffff_f000);
+        let load = 0x5_3503 | distance << 20;
+        code[..4].copy_from_slice(&auipc.to_le_bytes());
+        code[4..8].copy_from_slice(&load.to_le_bytes());
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 const PREL32: RelocationRange = isa::PC32;
 #[cfg(target_arch = "aarch64")]
 const PREL32: RelocationRange = isa::PREL32;
+#[cfg(target_arch = "riscv64")]
+const PREL32: RelocationRange = isa::PCREL32;
 
 /// The sizes of the report: code, constants, unwind table, GOT.
 pub fn sections() -> [SectionRequest<'static>; 4] {

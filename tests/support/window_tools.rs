@@ -145,11 +145,18 @@ pub fn reading(address: Address) -> Vec<u8> {
         .collect()
 }
 
-/// A function that returns the 32 bits at an address, which it finds 16 bytes behind its own.
+/// A function that returns the 32 bits at an address, which it has behind it.
 #[cfg(target_arch = "riscv64")]
 pub fn reading(address: Address) -> Vec<u8> {
-    // auipc t0, 0; ld t0, 16(t0); lw a0, 0(t0); ret
-    let words: [u32; 4] = [0x297, 0x0102_b283, 0x0002_a503, 0x8067];
+    let words: [u32; 7] = [
+        0x0000_0297, // auipc t0, 0
+        0x01c2_e303, // lwu t1, 28(t0)
+        0x0202_a383, // lw t2, 32(t0)
+        0x0203_9393, // slli t2, t2, 32
+        0x0073_62b3, // or t0, t1, t2
+        0x0002_a503, // lw a0, (t0)
+        0x0000_8067, // ret
+    ];
     let mut code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     code.extend(address.get().to_le_bytes());
     code
