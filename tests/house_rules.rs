@@ -25,6 +25,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sys/bti/none.rs", "the same signatures"),
     ("src/sys/forks/linux_count.rs", "registers a handler"),
     ("src/sys/forks/linux_mark.rs", "reads a page of its own"),
+    ("src/sys/mapping/windows.rs", "functions of the system"),
     ("src/sys/pages/linux.rs", "advises the kernel"),
     ("src/sys/pages/others.rs", "the same signatures"),
     ("src/icache/aarch64.rs", "instructions without another form"),

@@ -2,7 +2,11 @@
 //! Lua (33 objects that refer to each other's internal symbols), zstd (31 objects, weak symbols that nobody defines), SQLite
 //! (one object of a megabyte), and Rust objects with and without a standard library. "Scattered" is the address space of
 //! `programs/scatter.c`, in which any two mappings are out of each other's reach.
-#![cfg(all(feature = "loader", target_os = "linux"))]
+#![cfg(all(
+    feature = "loader",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 mod support;
 

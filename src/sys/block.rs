@@ -1,11 +1,10 @@
-//! One contiguous mapping, owned by `memmap2`, whose permissions `region` changes: the same on every system.
+//! One contiguous mapping, whose permissions `region` changes: the same on every system.
 
 use std::io;
 use std::ptr::{NonNull, without_provenance_mut};
 use std::slice;
 
-use memmap2::MmapMut;
-
+use super::mapping::Mapping;
 use super::{Permission, fault, page_size, protect};
 use crate::error::Error;
 use crate::num::{Address, Align, Span};
@@ -18,7 +17,7 @@ use crate::num::{Address, Align, Span};
 pub(crate) struct Block {
     /// Unmaps when dropped. `None` for a block of no bytes, which needs no mapping.
     /// Invariant: never dereferenced, so that pointers handed out stay valid.
-    mapping: Option<MmapMut>,
+    mapping: Option<Mapping>,
     /// Invariant: the first of `size` bytes that all lie in `mapping`.
     base: NonNull<u8>,
     size: usize,
@@ -56,7 +55,7 @@ impl Block {
             .checked_add(slack)
             .ok_or_else(out_of_memory)
             .map_err(failed)?;
-        let mapping = fault::check().and_then(|()| MmapMut::map_anon(length));
+        let mapping = fault::check().and_then(|()| Mapping::map_anon(length));
         let mut mapping = mapping.map_err(failed)?;
         let start = mapping.as_mut_ptr();
         let skip = align

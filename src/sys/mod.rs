@@ -4,7 +4,7 @@
 //! many; [`DualView`], one memory at two addresses. Nothing here decides who gets which span, or when it becomes executable.
 //!
 //! What differs between systems is in folders with a file for each and the same functions in each: [`bti`], [`dual`],
-//! [`forks`], [`pages`].
+//! [`forks`], [`mapping`], [`pages`].
 //!
 //! macOS has `MAP_JIT` for memory that every thread may write or run, one after the other. It is not used: such memory cannot be
 //! placed (the kernel refuses it with `MAP_FIXED`), so it cannot share a block with data, and its permission is the thread's
@@ -22,6 +22,7 @@ pub(crate) mod fault;
 #[path = "no_fault.rs"]
 pub(crate) mod fault;
 mod forks;
+mod mapping;
 mod pages;
 mod pool;
 
