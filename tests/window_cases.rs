@@ -7,6 +7,8 @@
 
 #[path = "support/window_cases.rs"]
 mod cases;
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/window_lives.rs"]
 mod lives;
 #[path = "support/window_tools.rs"]

@@ -1,7 +1,7 @@
 //! RISC-V under Linux, where one kernel call does the whole for all threads.
 //!
-//! Tested under an emulator, which proves no cache maintenance. FENCE.I reaches the core that executes it and no other, and a
-//! thread may be moved after it, so the ISA manual (Zifencei) itself sends programs to the system's call.
+//! Tested under qemu-user, to which the call is nothing: no test shows what it does. FENCE.I reaches the core that executes it and
+//! no other, and a thread may be moved after it, so the ISA manual (Zifencei) itself sends programs to the system's call.
 
 #![allow(unsafe_code)] // A system call that no crate wraps.
 

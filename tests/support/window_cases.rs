@@ -11,6 +11,7 @@ use nearcode::{
     SectionMemoryManager, SectionRequest, Writing,
 };
 
+use crate::child::is_emulated;
 use crate::lives::*;
 use crate::tools::{
     Random, assert_accounted, assert_empty, assert_published, assert_unchanged, function, is_fresh,
@@ -22,9 +23,25 @@ pub type Case = fn(Writing);
 /// Runs them all, and says which one it is about to run.
 pub fn run_all(writing: Writing) {
     for (name, case) in ALL.iter().chain(FRAMES) {
+        if writing == Writing::TwoAddresses && REWRITING.contains(name) && runs_stale_code() {
+            println!("skipped: {name}: the emulator goes on with the old code");
+            continue;
+        }
         println!("{name} ({writing:?})");
         case(writing);
     }
+}
+
+/// Cases that run new code where they ran other code.
+const REWRITING: &[&str] = &[
+    "code_at_an_address_that_serves_again_is_the_new_code",
+    "threads_that_unload_at_once_lose_no_byte",
+];
+
+/// qemu-riscv64 sees code that is rewritten where it runs, not through another view, and the call that says so does nothing
+/// there (linux-user/riscv/cpu_loop.c). AArch64's instructions for it do.
+fn runs_stale_code() -> bool {
+    cfg!(target_arch = "riscv64") && is_emulated()
 }
 
 /// Those of unwind tables, where the unwinder can be asked.
