@@ -166,6 +166,13 @@ fn reserve(manager: &mut SectionMemoryManager, random: &mut Random) -> Block {
     Block { id, kinds }
 }
 
+fn steps(default: usize) -> usize {
+    let asked = std::env::var("NEARCODE_STEPS").ok();
+    asked.map_or(default, |steps| {
+        steps.parse().expect("NEARCODE_STEPS is a number")
+    })
+}
+
 fn operations(count: usize, seed: u64) {
     let mut random = Random(seed);
     let mut manager = SectionMemoryManager::new();
@@ -245,7 +252,7 @@ fn operations(count: usize, seed: u64) {
 #[test]
 fn the_kernels_map_agrees_with_the_model_after_every_step() {
     if child::argument().is_some() {
-        return operations(100_000, 0x9e37_79b9_7f4a_7c15);
+        return operations(steps(100_000), 0x9e37_79b9_7f4a_7c15);
     }
     if child::is_emulated() {
         println!("skipped: an emulator makes the map up by itself");
