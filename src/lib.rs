@@ -69,8 +69,8 @@
 //!
 //! # Platforms
 //!
-//! Tested: Linux on x86-64, and on aarch64 under qemu-user and with a kernel of its own, pages of 4K and 16K; all but the loader, Linux on riscv64 under qemu-user and Windows on
-//! x86-64 under Wine. Type-checked and never run: macOS and FreeBSD.
+//! Tested: Linux on x86-64, and on aarch64 under qemu-user and with a kernel of its own, pages of 4K and 16K; all but the loader,
+//! Linux on riscv64 under qemu-user and Windows on x86-64 under Wine. Type-checked and never run: macOS and FreeBSD.
 //!
 //! macOS makes code executable by `mprotect`, in memory without `MAP_JIT`. A program with the hardened runtime needs the entitlement
 //! `com.apple.security.cs.allow-unsigned-executable-memory` for that.
