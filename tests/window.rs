@@ -155,6 +155,34 @@ fn memory_that_came_before_the_system_refused_the_rest_goes_back() {
 }
 
 #[test]
+fn what_is_committed_is_what_is_in_memory_also_after_code_was_dropped() {
+    if child::is_emulated() {
+        return println!("skipped: the emulator gives no pages back");
+    }
+    for way in WAYS {
+        let window = tools::window(way);
+        let in_memory = || {
+            let range = tools::range(&window);
+            let page = rustix::param::page_size();
+            let mut resident = vec![0; range.len() / page];
+            let start = range.start as *mut _;
+            // SAFETY: it is mapped, and there is one byte for each page.
+            let asked = unsafe { libc::mincore(start, range.len(), resident.as_mut_ptr()) };
+            assert_eq!(asked, 0);
+            resident.iter().filter(|&&page| page & 1 != 0).count() * page
+        };
+        for size in [300 << 10, 3 << 20] {
+            let code = [tools::request(SectionKind::Code, size, 16)];
+            let code = window.reserve(&AllocationSpace::Sections(&code)).unwrap();
+            let image = code.finalize().unwrap();
+            assert_eq!(window.stats().committed(), in_memory(), "{way:?}");
+            drop(image);
+            assert_eq!(window.stats().committed(), in_memory(), "{way:?}");
+        }
+    }
+}
+
+#[test]
 #[cfg(not(target_arch = "aarch64"))]
 fn landing_pads_that_the_cpu_does_not_have_are_refused() {
     for writing in WAYS {

@@ -273,4 +273,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_goes_back_while_it_is_fetched_in_advance_is_not_taken_for_there() {
+        let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap());
+        fill(&mut sub_window, 16 * MIB);
+        let missing = loop {
+            let taken = sub_window.take(1184, Align::ONE).unwrap();
+            match sub_window.missing(taken.span) {
+                Some(missing) if !missing.ahead.is_empty() => break missing,
+                Some(missing) => {
+                    sub_window.fetched(missing.own);
+                    sub_window.fetched_ahead(missing, true);
+                }
+                None => {}
+            }
+        };
+        sub_window.lost(Span::sized(0, 4096).unwrap());
+        let kept = sub_window.committed();
+        sub_window.fetched_ahead(missing, true);
+        assert_eq!(sub_window.committed(), kept);
+    }
 }

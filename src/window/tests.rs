@@ -257,3 +257,18 @@ fn totals_beyond_the_number_range_are_refused() {
         );
     }
 }
+
+#[test]
+fn pages_that_the_system_does_not_take_back_are_still_counted() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way).with_size(32 << 20)).unwrap();
+        let mut totals = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
+        totals[SectionKind::ReadWriteData] = Extent::new(1800 << 10, Align::ONE);
+        let reservation = window.reserve(&AllocationSpace::Totals(totals)).unwrap();
+        let fetched = window.stats().committed();
+        fault::failing(0..usize::MAX, || drop(reservation));
+        assert_eq!(window.stats().committed(), fetched, "{way:?}");
+        drop(window.reserve(&AllocationSpace::Totals(totals)).unwrap());
+        assert!(window.stats().committed() < fetched, "{way:?}");
+    }
+}
