@@ -9,7 +9,7 @@
 //! | `perf report`, of code in no file | `perf` | `PerfMap` | names | never |
 //! | `perf report`, `perf annotate` | `perf` | `JitDump` | names and the code itself, each with its time | never |
 //!
-//! The loader does all of it by itself, where [`Loader`](crate::loader::Loader) is asked to: `with_gdb`, `with_perf_map`,
+//! The loader does all of it by itself, where `loader::Loader` is asked to: `with_gdb`, `with_perf_map`,
 //! `with_jit_dump`. A loader of one's own says what it made as [`Symbol`]s.
 //!
 //! There are two features, since one of them is not free for all: `gdb` adds two symbols to the program, of names that are the
