@@ -83,7 +83,7 @@ fn record(test: &str, folder: &Path) -> Option<Command> {
             "-g",
             "-o",
         ]);
-        perf.arg(&data).arg("--");
+        perf.arg(&data).arg("--").env("HOME", folder);
         perf
     };
     match perf().arg("true").output() {
@@ -100,14 +100,14 @@ fn record(test: &str, folder: &Path) -> Option<Command> {
     None
 }
 
-/// What a tool of perf says in a folder.
+/// What a tool of perf says in a folder, where it keeps its copies of what it saw, too.
 fn perf(folder: &Path, arguments: &[&str]) -> String {
     let mut perf = Command::new("perf");
     let Outcome {
         status,
         stdout,
         stderr,
-    } = support::run(perf.args(arguments).current_dir(folder));
+    } = support::run(perf.args(arguments).current_dir(folder).env("HOME", folder));
     assert_eq!(
         status, "exit status: 0",
         "perf {arguments:?}: {stdout}{stderr}"
