@@ -5,31 +5,36 @@
 
 use std::ffi::c_void;
 use std::fs;
+use std::ops::Range;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 /// The distance from one island to the next: more than any relocation spans.
 const DISTANCE: usize = 5 << 30;
-/// Islands lie in this part of the address space, which is free on Linux: above programs and their heap, below libraries.
-const ISLANDS: std::ops::Range<usize> = 0x6000_0000_0000..0x7000_0000_0000;
-/// Where a process's half of the address space ends: with 48 bits (aarch64) or 47 (x86-64, and emulators on it).
-const ENDS: [usize; 2] = [0xffff_ffff_f000, 0x7fff_ffff_f000];
+/// How Linux lays out address spaces of 47 bits (x86-64, emulators on it, aarch64 with pages of 16K) and of 48 (aarch64): their
+/// end, short of what no page size divides, and the part that is free, above programs and their heap, below libraries and
+/// stack. Islands lie there: addresses are given out from above, and what stays free behind the heap is lower.
+const SPACES: [(usize, Range<usize>); 2] = [
+    (0x7fff_ffff_0000, 0x6000_0000_0000..0x7000_0000_0000),
+    (0xffff_ffff_0000, 0xd000_0000_0000..0xe000_0000_0000),
+];
 /// What stays free behind the heap and below the stack, for them to grow.
 const GROWTH: usize = 64 << 20;
 /// What stays free for an emulator's own heap. Addresses are given out from above: this is the last place to be used.
-const EMULATOR: std::ops::Range<usize> = 0x10_0000_0000..0x10_0400_0000;
+const EMULATOR: Range<usize> = 0x10_0000_0000..0x10_0400_0000;
 
 /// Fills the address space of this process, except for islands of `pages` pages each. Returns how many islands there are.
 pub fn scatter(pages: usize) -> usize {
     let size = pages * region::page::size();
-    let islands: Vec<usize> = ISLANDS.step_by(DISTANCE).collect();
-    let page = region::page::size();
-    let exists = |&end: &usize| map(end - page, page) != Err(Errno::NOMEM);
-    let space = ENDS
+    let is_stack = |(_, _, name): &(usize, _, String)| name == "[stack]";
+    let stack = mappings().into_iter().find(is_stack).expect("a stack").0;
+    let has_room = |(end, _): &(usize, _)| stack < *end;
+    let (space, free) = SPACES
         .into_iter()
-        .find(exists)
-        .expect("47 bits are the least");
+        .find(has_room)
+        .expect("no more than 48 bits");
+    let islands: Vec<usize> = free.step_by(DISTANCE).collect();
     let mut start = 0x1_0000; // Below it, vm.mmap_min_addr.
     for (mapped_start, mapped_end, name) in mappings() {
         let end = if name == "[stack]" {
