@@ -47,7 +47,6 @@ int main(void) {
   mount_at("proc", "/proc");
   mount_at("sysfs", "/sys");
   mount_at("devtmpfs", "/dev");
-  mount_at("tmpfs", "/tmp");
   setenv("PATH", "/bin", 1);
   setenv("RUST_BACKTRACE", "1", 1);
   setenv("NEARCODE_STEPS", "2000", 1); // Reading the map after each step takes most of the time.
