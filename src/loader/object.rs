@@ -281,7 +281,8 @@ impl<'data> Reader<'_, 'data> {
         section: &'data SectionHeader64<LittleEndian>,
     ) -> Result<Option<Section<'data>>, LoadError> {
         let flags = section.sh_flags(LE);
-        if !flags.contains(elf::SHF_ALLOC) {
+        // A header of no section has no flags that mean anything, such as the first one.
+        if !flags.contains(elf::SHF_ALLOC) || section.sh_type(LE) == elf::SHT_NULL {
             return Ok(None);
         }
         let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
