@@ -10,13 +10,14 @@
 mod objects;
 mod support;
 
+use std::cell::Cell;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use nearcode::loader::{LoadError, Loader, Machine, Placement, Program, Resolver};
 use nearcode::{
     Address, Align, AllocationSpace, Extent, PerKind, ReservingMemoryManager, SectionKind,
-    SectionMemoryManager, SectionRequest,
+    SectionMemoryManager, SectionRequest, Window, WindowOptions,
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
@@ -518,4 +519,61 @@ fn failed_links_leave_no_mapping_behind() {
     let after = mappings();
     // Other tests run meanwhile, so that a few come and go.
     assert!(after < before + 250, "{before} {after}");
+}
+
+/// Panics at one of the calls that it counts.
+struct Trap {
+    at: usize,
+    calls: Cell<usize>,
+}
+
+impl Trap {
+    fn step(&self) {
+        self.calls.set(self.calls.get() + 1);
+        if self.calls.get() == self.at {
+            resume_unwind(Box::new("a trap")); // Nothing is printed.
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_a_closure_of_the_user_s_leaves_nothing_behind() {
+    let window = Window::with_options(&WindowOptions::new().with_size(32 << 20)).unwrap();
+    for mut manager in [
+        SectionMemoryManager::new(),
+        SectionMemoryManager::in_window(&window),
+    ] {
+        let (machine, bytes) = QUICKSTARTS[0];
+        let mut calls = 0;
+        loop {
+            let trap = Trap {
+                at: calls + 1,
+                calls: Cell::new(0),
+            };
+            let link = || {
+                let mut loader = Loader::for_machine(machine).map_section(|_, here| {
+                    trap.step();
+                    here
+                });
+                loader.load(NAME, bytes).unwrap();
+                let resolver = |name: &str| {
+                    trap.step();
+                    anything(name)
+                };
+                loader.link(&mut manager, &resolver).unwrap()
+            };
+            let Err(panic) = catch_unwind(AssertUnwindSafe(link)) else {
+                break; // No call is left to panic at.
+            };
+            assert_eq!(panic.downcast_ref(), Some(&"a trap"));
+            calls += 1;
+            let stats = manager.stats();
+            let used = (stats.in_flight(), stats.objects(), stats.asked());
+            assert_eq!((used, stats.granted()), ((0, 0, 0), 0), "{stats:?}");
+        }
+        assert!(
+            calls > 3,
+            "{calls} calls: a name, and a section of each kind"
+        );
+    }
 }
