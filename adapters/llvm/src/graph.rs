@@ -3,7 +3,7 @@
 use nearcode::{Align, AllocationSpace, Error, Image, Reservation, SectionKind, SectionRequest};
 
 use crate::memory::Memory;
-use crate::sections::Place;
+use crate::place::Place;
 
 /// Everything of a graph that has one permission and one lifetime.
 #[derive(Clone, Copy)]

@@ -11,6 +11,7 @@ pub mod jitlink;
 mod memory;
 #[cfg(any(orc_callbacks, feature = "cxx"))]
 mod orc;
+mod place;
 #[cfg(feature = "cxx")]
 pub mod rtdyld;
 mod scratch;

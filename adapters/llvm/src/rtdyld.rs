@@ -14,7 +14,8 @@ use nearcode::{Error, PerKind, SectionKind};
 use crate::callbacks::message_of;
 use crate::memory::Memory;
 use crate::orc;
-use crate::sections::{Place, Sections};
+use crate::place::Place;
+use crate::sections::Sections;
 
 /// `Extent` of nearcode.h.
 #[repr(C)]

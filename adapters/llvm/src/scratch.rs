@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use crate::sections::{DEFAULT_ALIGNMENT, Place};
+use crate::place::{DEFAULT_ALIGNMENT, Place};
 
 /// Zero at first. LLVM may write there for as long as it lives.
 #[derive(Debug)]

@@ -15,25 +15,15 @@ use nearcode::{
 };
 
 use crate::memory::Memory;
+use crate::place::{DEFAULT_ALIGNMENT, Place};
 use crate::scratch::Scratch;
 use crate::variables::Variables;
-
-/// What LLVM means by an alignment of 0 (`SectionMemoryManager::allocateSection`).
-pub(crate) const DEFAULT_ALIGNMENT: usize = 16;
 
 /// What RuntimeDyld calls the section of all common symbols (`RuntimeDyldImpl::emitCommonSymbols`).
 const COMMON_SYMBOLS: &str = "<common symbols>";
 
 /// The strictest alignment that common symbols get, in bytes.
 const PAGE: usize = 4096;
-
-/// Where a section is written, and where it will run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) write: NonNull<u8>,
-    #[cfg_attr(not(feature = "cxx"), allow(dead_code))] // One pointer is enough for the callbacks.
-    pub(crate) address: u64,
-}
 
 /// One of LLVM's memory managers.
 #[derive(Debug)]

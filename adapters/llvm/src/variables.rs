@@ -7,8 +7,8 @@ use std::io;
 
 use nearcode::{Align, Error, ThreadBlock};
 
+use crate::place::Place;
 use crate::scratch::Scratch;
-use crate::sections::Place;
 
 /// Elsewhere it ends the process at the first relocation that is for such a variable (`resolveAArch64Relocation`).
 const RUNTIME_DYLD_KNOWS_THEM: bool = cfg!(target_arch = "x86_64");
