@@ -85,10 +85,10 @@ fn work(window: &Window, number: usize, shelf: &Shelf, is_over: &AtomicBool) -> 
 
 /// Looks at the map until time is over. Whatever is on the shelf stays there meanwhile.
 fn look(window: Range<usize>, shelf: &Shelf, is_over: &AtomicBool) -> usize {
-    let mut map = KernelsMap::open();
     let mut looks = 0;
     while !is_over.load(Ordering::Relaxed) {
         let shelf = shelf.lock().unwrap();
+        let mut map = KernelsMap::open(); // Each time: an emulator writes it when it is opened.
         // This alone sees whether a page is writable and executable.
         let found = cut(map.read(), window.clone());
         for (image, ids, value) in shelf.iter() {
