@@ -19,6 +19,8 @@ pub fn in_a_child(test: &str, argument: &str) -> Output {
         .args(["--exact", test, "--nocapture", "--test-threads=1"]);
     // One heap, which grows where it is: otherwise malloc takes islands for arenas of its own.
     child.env("MALLOC_ARENA_MAX", "1");
+    // A backtrace takes memory, which a child may not get: its panic would then wait for itself.
+    child.env("RUST_BACKTRACE", "0");
     child
         .env("NEARCODE_CHILD", argument)
         .output()

@@ -50,7 +50,10 @@ fn follow(contender: &Contender) -> Result<Line, Box<dyn Error>> {
                 next = counts.next().filter(|_| !line.ends);
             }
             Run::Ended { object, reason } => {
-                println!("`{contender}`: {reason} at object {object}");
+                println!(
+                    "`{}`: {reason} at object {object}",
+                    contender.with_count(count)
+                );
                 line.ends = true;
                 // As many as it takes; what comes behind, near the limit, may still be refused.
                 let fewer = object.min(count - 1) / 10 * 10;
@@ -89,22 +92,24 @@ pub fn draw(lines: &[Line], path: &Path) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(path, (1200, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     let panels = area.split_evenly((1, 3));
-    let time = |seen: &Seen, _| seen.nanoseconds / 1e3;
-    let memory = |seen: &Seen, _| seen.bytes.unwrap_or(0.0);
-    let mappings = |seen: &Seen, _| seen.mappings.unwrap_or(0.0);
+    let time = |seen: &Seen| seen.nanoseconds / 1e3;
+    let memory = |seen: &Seen| seen.bytes.unwrap_or(0.0);
+    let mappings = |seen: &Seen| seen.mappings.unwrap_or(0.0);
     panel(
         &panels[0],
         lines,
         "microseconds for each object",
         0.5..200.0,
         time,
+        false,
     )?;
     panel(
         &panels[1],
         lines,
         "bytes for each object of 1,636",
-        1e3..1e6,
+        1e3..1e5,
         memory,
+        true, // It has room.
     )?;
     panel(
         &panels[2],
@@ -112,6 +117,7 @@ pub fn draw(lines: &[Line], path: &Path) -> Result<(), Box<dyn Error>> {
         "kernel mappings of the process",
         10.0..1e5,
         mappings,
+        false,
     )?;
     area.present()?;
     Ok(())
@@ -122,7 +128,8 @@ fn panel(
     lines: &[Line],
     title: &str,
     range: std::ops::Range<f64>,
-    value: impl Fn(&Seen, usize) -> f64,
+    value: impl Fn(&Seen) -> f64,
+    names_them: bool,
 ) -> Result<(), Box<dyn Error>> {
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 16))
@@ -133,13 +140,15 @@ fn panel(
     chart
         .configure_mesh()
         .x_desc("objects, all alive")
+        .x_label_formatter(&|number| short(*number))
+        .y_label_formatter(&|number| short(*number))
         .light_line_style(WHITE)
         .label_style(("sans-serif", 12))
         .draw()?;
     for (number, line) in lines.iter().enumerate() {
         let style = style(number, line);
         let points: Vec<(f64, f64)> = (line.points.iter())
-            .map(|(count, seen)| (*count as f64, value(seen, *count)))
+            .map(|(count, seen)| (*count as f64, value(seen)))
             .collect();
         let end = points.last().copied();
         chart
@@ -150,13 +159,24 @@ fn panel(
             chart.draw_series([Cross::new(end, 5, style)])?;
         }
     }
-    chart
-        .configure_series_labels()
-        .label_font(("sans-serif", 11))
-        .background_style(WHITE.mix(0.8))
-        .position(SeriesLabelPosition::UpperRight)
-        .draw()?;
+    if names_them {
+        chart
+            .configure_series_labels()
+            .label_font(("sans-serif", 11))
+            .background_style(WHITE.mix(0.8))
+            .position(SeriesLabelPosition::UpperRight)
+            .draw()?;
+    }
     Ok(())
+}
+
+/// Such as 10k.
+fn short(number: f64) -> String {
+    match number {
+        ..1e3 => format!("{number}"),
+        1e3..1e6 => format!("{}k", number / 1e3),
+        _ => format!("{}M", number / 1e6),
+    }
 }
 
 /// Ours are blue and drawn thick.

@@ -83,7 +83,8 @@ fn number(values: impl Iterator<Item = f64>) -> String {
 
 fn duration(nanoseconds: f64) -> String {
     match nanoseconds {
-        ..1e3 => format!("{nanoseconds:.0} ns"),
+        ..1e2 => format!("{nanoseconds:.1} ns"),
+        1e2..1e3 => format!("{nanoseconds:.0} ns"),
         1e3..1e6 => format!("{:.2} us", nanoseconds / 1e3),
         _ => format!("{:.2} ms", nanoseconds / 1e6),
     }
