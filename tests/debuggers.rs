@@ -143,8 +143,9 @@ fn a_backtrace_goes_through_loaded_code_with_names_and_lines() {
             ["inner", "inner", "inner", "middle", "main"],
             "{text}"
         );
-        assert_eq!(names.last().map(String::as_str), Some("main"), "{text}");
         assert!(names[5].contains("run_main"), "{text}");
+        // The host's own. Where that has all its debugging information, gdb goes on to what called it.
+        assert!(names[6..].iter().any(|name| name == "main"), "{text}");
         for expected in [
             "middle in section .text",
             " = 2\n",

@@ -279,9 +279,7 @@ fn two_functions() -> String {
 #[test]
 fn a_map_has_a_line_for_each_function() {
     let test = "a_map_has_a_line_for_each_function";
-    if child::argument().is_none() {
-        let output = child::in_a_child(test, "alone");
-        assert!(output.status.success(), "{output:?}");
+    if !child::is_alone(test) {
         return;
     }
     let written = Map::of(process::id());
@@ -327,9 +325,7 @@ fn a_map_has_a_line_for_each_function() {
 #[test]
 fn files_that_are_not_ours_are_refused() {
     let test = "files_that_are_not_ours_are_refused";
-    if child::argument().is_none() {
-        let output = child::in_a_child(test, "alone");
-        assert!(output.status.success(), "{output:?}");
+    if !child::is_alone(test) {
         return;
     }
     let written = Map::of(process::id());
@@ -380,9 +376,7 @@ fn files_that_are_not_ours_are_refused() {
 #[test]
 fn a_child_of_fork_has_files_of_its_own() {
     let test = "a_child_of_fork_has_files_of_its_own";
-    if child::argument().is_none() {
-        let output = child::in_a_child(test, "alone");
-        assert!(output.status.success(), "{output:?}");
+    if !child::is_alone(test) {
         return;
     }
     let written = Map::of(process::id());
@@ -430,13 +424,7 @@ fn what_a_jitdump_cannot_hold_is_refused_and_nothing_is_written() {
 #[test]
 fn a_marker_is_no_code_and_rules_against_written_code_allow_it() {
     let test = "a_marker_is_no_code_and_rules_against_written_code_allow_it";
-    if child::argument().is_none() {
-        let output = child::in_a_child(test, "alone");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}");
-        if let Some(skipped) = text.lines().find(|line| line.contains("skipped: ")) {
-            println!("{skipped}");
-        }
+    if !child::is_alone(test) {
         return;
     }
     /// `prctl(2)`, Linux 6.3.
@@ -488,16 +476,7 @@ fn forbid_execution(folder: &Path) -> Result<(), std::io::Error> {
 #[test]
 fn a_folder_without_execution_is_refused() {
     let test = "a_folder_without_execution_is_refused";
-    if child::is_emulated() {
-        return println!("skipped: {test}: an emulator has rules of its own");
-    }
-    if child::argument().is_none() {
-        let output = child::in_a_child(test, "alone");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}");
-        if let Some(skipped) = text.lines().find(|line| line.contains("skipped: ")) {
-            println!("{skipped}");
-        }
+    if !child::is_alone_natively(test) {
         return;
     }
     let folder = folder(test);
@@ -534,9 +513,7 @@ fn code_that_does_not_run_here_is_refused() {
 #[test]
 fn a_link_that_fails_for_its_names_leaves_nothing() {
     let test = "a_link_that_fails_for_its_names_leaves_nothing";
-    if child::argument().is_none() {
-        let output = child::in_a_child(test, "alone");
-        assert!(output.status.success(), "{output:?}");
+    if !child::is_alone(test) {
         return;
     }
     let dump = JitDump::create_in(&folder(test)).unwrap();

@@ -11,23 +11,9 @@ use nearcode::{
     SectionId, SectionKind, SectionMemoryManager, SectionRequest,
 };
 
-/// Runs a test again in a process of its own, where no other thread maps what was just unmapped. Whether this is that process.
-fn is_alone(test: &str) -> bool {
-    if child::argument().is_some() {
-        return true;
-    }
-    let output = child::in_a_child(test, "child");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    false
-}
-
 #[test]
 fn abandoning_the_newest_reservation_does_not_bring_an_older_one_back() {
-    if !is_alone("abandoning_the_newest_reservation_does_not_bring_an_older_one_back") {
+    if !child::is_alone("abandoning_the_newest_reservation_does_not_bring_an_older_one_back") {
         return;
     }
     let (mut manager, _, ids) = allocated(&[code(ANSWER.len())]);
@@ -48,7 +34,7 @@ fn abandoning_the_newest_reservation_does_not_bring_an_older_one_back() {
 
 #[test]
 fn images_are_split_joined_dropped_and_leaked_by_reservation() {
-    if !is_alone("images_are_split_joined_dropped_and_leaked_by_reservation") {
+    if !child::is_alone("images_are_split_joined_dropped_and_leaked_by_reservation") {
         return;
     }
     let mut manager = SectionMemoryManager::new();
@@ -129,7 +115,7 @@ impl ReservingMemoryManager for Foreign {
 
 #[test]
 fn a_memory_manager_can_be_written_outside_of_the_crate() {
-    if !is_alone("a_memory_manager_can_be_written_outside_of_the_crate") {
+    if !child::is_alone("a_memory_manager_can_be_written_outside_of_the_crate") {
         return;
     }
     let mut manager: Box<dyn ReservingMemoryManager> = Box::new(Foreign::default());

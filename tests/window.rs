@@ -11,7 +11,7 @@ mod child;
 #[path = "support/window_tools.rs"]
 mod tools;
 
-use child::is_alone;
+use child::is_alone_natively;
 use nearcode::{
     Align, AllocationSpace, BranchProtection, Error, Extent, PerKind, SectionKind,
     SectionMemoryManager, Window, WindowOptions, Writing,
@@ -79,7 +79,7 @@ fn limit(resource: Resource, bytes: u64) {
 
 #[test]
 fn a_window_that_the_system_refuses_is_halved_down_to_its_floor() {
-    if !is_alone("a_window_that_the_system_refuses_is_halved_down_to_its_floor") {
+    if !is_alone_natively("a_window_that_the_system_refuses_is_halved_down_to_its_floor") {
         return;
     }
     let room = 150 << 20;

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use child::is_alone;
+use child::is_alone_natively;
 use model::{Model, assert_content};
 use nearcode::{
     AfterFork, AllocationSpace, Error, Image, ReservingMemoryManager, SectionId, SectionKind,
@@ -65,7 +65,7 @@ fn assert_inherited<T: std::fmt::Debug>(result: Result<T, Error>) {
 
 #[test]
 fn a_child_can_run_the_code_and_do_nothing_else_with_the_window() {
-    if !is_alone("a_child_can_run_the_code_and_do_nothing_else_with_the_window") {
+    if !is_alone_natively("a_child_can_run_the_code_and_do_nothing_else_with_the_window") {
         return;
     }
     for writing in WAYS {
@@ -120,7 +120,7 @@ fn a_child_can_run_the_code_and_do_nothing_else_with_the_window() {
 
 #[test]
 fn what_a_child_drops_is_still_there_for_its_parent() {
-    if !is_alone("what_a_child_drops_is_still_there_for_its_parent") {
+    if !is_alone_natively("what_a_child_drops_is_still_there_for_its_parent") {
         return;
     }
     for writing in WAYS {
@@ -174,7 +174,7 @@ fn what_a_child_drops_is_still_there_for_its_parent() {
 
 #[test]
 fn the_writable_view_is_not_in_a_child() {
-    if !is_alone("the_writable_view_is_not_in_a_child") {
+    if !is_alone_natively("the_writable_view_is_not_in_a_child") {
         return;
     }
     let writable = || {
@@ -205,7 +205,7 @@ fn the_writable_view_is_not_in_a_child() {
 
 #[test]
 fn a_child_s_code_stays_whatever_its_parent_publishes() {
-    if !is_alone("a_child_s_code_stays_whatever_its_parent_publishes") {
+    if !is_alone_natively("a_child_s_code_stays_whatever_its_parent_publishes") {
         return;
     }
     for writing in WAYS {
@@ -259,7 +259,7 @@ fn a_child_s_code_stays_whatever_its_parent_publishes() {
 
 #[test]
 fn who_says_that_children_run_nothing_freezes_nothing() {
-    if !is_alone("who_says_that_children_run_nothing_freezes_nothing") {
+    if !is_alone_natively("who_says_that_children_run_nothing_freezes_nothing") {
         return;
     }
     for writing in WAYS {
@@ -276,7 +276,7 @@ fn who_says_that_children_run_nothing_freezes_nothing() {
 
 #[test]
 fn only_what_existed_before_a_fork_is_frozen() {
-    if !is_alone("only_what_existed_before_a_fork_is_frozen") {
+    if !is_alone_natively("only_what_existed_before_a_fork_is_frozen") {
         return;
     }
     let window = window(Writing::TwoAddresses);
@@ -305,7 +305,7 @@ fn starting_a_program_is_no_fork() {
         let map = std::fs::read_to_string("/proc/self/maps").unwrap();
         return assert!(!map.contains("memfd:"), "{map}");
     }
-    if !is_alone(test) {
+    if !is_alone_natively(test) {
         return;
     }
     let window = window(Writing::TwoAddresses);
@@ -392,7 +392,7 @@ fn use_up(model: &mut Model, writing: Writing, wait: &mut dyn FnMut()) {
 
 #[test]
 fn random_forks_leave_parent_and_child_what_they_had() {
-    if !is_alone("random_forks_leave_parent_and_child_what_they_had") {
+    if !is_alone_natively("random_forks_leave_parent_and_child_what_they_had") {
         return;
     }
     // What was frozen is never used again: no window lives to see many.
@@ -439,7 +439,7 @@ fn random_forks_leave_parent_and_child_what_they_had() {
 
 #[test]
 fn random_forks_amid_threads_that_publish_leave_no_lock_behind() {
-    if !is_alone("random_forks_amid_threads_that_publish_leave_no_lock_behind") {
+    if !is_alone_natively("random_forks_amid_threads_that_publish_leave_no_lock_behind") {
         return;
     }
     for writing in WAYS {
@@ -505,7 +505,7 @@ fn fork_amid_threads(writing: Writing, count: usize, seed: u64) {
 
 #[test]
 fn a_dedicated_block_is_its_parent_s_and_its_child_s_each_for_itself() {
-    if !is_alone("a_dedicated_block_is_its_parent_s_and_its_child_s_each_for_itself") {
+    if !is_alone_natively("a_dedicated_block_is_its_parent_s_and_its_child_s_each_for_itself") {
         return;
     }
     let mut manager = SectionMemoryManager::new();
@@ -542,7 +542,7 @@ fn a_dedicated_block_is_its_parent_s_and_its_child_s_each_for_itself() {
 
 #[test]
 fn a_fork_with_many_objects_alive_costs_what_its_mappings_do() {
-    if !is_alone("a_fork_with_many_objects_alive_costs_what_its_mappings_do") {
+    if !is_alone_natively("a_fork_with_many_objects_alive_costs_what_its_mappings_do") {
         return;
     }
     let window =

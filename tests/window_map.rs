@@ -78,7 +78,7 @@ fn walk(writing: Writing, count: usize) {
 
 /// Runs a walk in a process of its own: nobody else maps anything meanwhile.
 fn walk_alone(test: &str, writing: Writing, count: usize) {
-    if child::is_alone(test) {
+    if child::is_alone_natively(test) {
         walk(writing, steps(count));
     }
 }
