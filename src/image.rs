@@ -276,13 +276,13 @@ impl Part {
         let sections = &content.sections[..];
         tracing::debug!(?reservation, "finalized");
         let mut frames: Option<Box<Frames>> = None;
-        for (table, records) in &content.tables {
+        for (table, entries) in &content.tables {
             let start = memory.pointer(*table);
             #[allow(unsafe_code)] // Hands the table to the unwinder.
-            // SAFETY: the table is in this memory, checked to consist of these records, true of its code by the contract of
+            // SAFETY: the table is in this memory, checked to have these entry points, true of its code by the contract of
             // `register_eh_frames`, where nobody writes from here on; the part that owns both drops the frames first.
             unsafe {
-                frames.get_or_insert_default().register(start, records);
+                frames.get_or_insert_default().register(start, entries);
             }
         }
         Self {

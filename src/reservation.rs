@@ -55,8 +55,8 @@ pub(crate) struct Content {
     pub(crate) sections: SmallVec<[Section; 6]>,
     /// Indices of sections that hold unwind tables to register.
     eh_frames: SmallVec<[usize; 1]>,
-    /// Where these tables are, and their records; empty until they were checked.
-    pub(crate) tables: SmallVec<[(Span, Vec<unwind::Record>); 1]>,
+    /// Where these tables are, and their entry points; empty until they were checked.
+    pub(crate) tables: SmallVec<[(Span, unwind::EntryPoints); 1]>,
 }
 
 impl Default for Content {
@@ -235,7 +235,7 @@ impl Reservation {
         for index in 0..self.content.eh_frames.len() {
             let index = self.content.eh_frames[index];
             let table = self.content.sections[index].footprint();
-            let records = unwind::records(self.bytes_mut(table)).map_err(|malformed| {
+            let entries = unwind::entry_points(self.bytes_mut(table)).map_err(|malformed| {
                 let section = SectionId::new(self.id, index);
                 Error::InvalidEhFrame {
                     section,
@@ -243,7 +243,7 @@ impl Reservation {
                     reason: malformed.reason,
                 }
             })?;
-            self.content.tables.push((table, records));
+            self.content.tables.push((table, entries));
         }
         Ok(())
     }

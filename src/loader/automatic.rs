@@ -84,27 +84,23 @@ const UNNUMBERED: u32 = 1 << 17;
 
 /// When the functions in a section of this name run, at which rank among others, and whether the last one runs first.
 fn role(section: &str) -> Option<(End, u32, bool)> {
-    let section = section.strip_prefix('.')?;
-    let (name, number) = match section.split_once('.') {
-        Some((name, number)) => (name, Some(number)),
-        None => (section, None),
-    };
-    // Before its number is read: every section comes here, and hardly one has a role.
-    let (end, is_backwards) = match name {
-        "preinit_array" | "init_array" => (End::Start, false),
-        "ctors" => (End::Start, true),
-        "fini_array" => (End::Finish, true),
-        "dtors" => (End::Finish, false),
-        _ => return None,
-    };
-    let number = match number {
-        Some(number) => Some(number.parse::<u16>().ok()?),
-        None => None,
+    const ROLES: [(&str, End, bool); 5] = [
+        (".preinit_array", End::Start, false),
+        (".init_array", End::Start, false),
+        (".ctors", End::Start, true),
+        (".fini_array", End::Finish, true),
+        (".dtors", End::Finish, false),
+    ];
+    let known = ROLES.iter().find(|(name, ..)| section.starts_with(name));
+    let &(name, end, is_backwards) = known?;
+    let number = match &section[name.len()..] {
+        "" => None,
+        number => Some(number.strip_prefix('.')?.parse::<u16>().ok()?),
     };
     let rank = match (name, number) {
-        ("preinit_array", _) => 0,
+        (".preinit_array", _) => 0,
         (_, None) => UNNUMBERED,
-        ("ctors" | "dtors", Some(number)) => 1 + u32::from(u16::MAX - number),
+        (".ctors" | ".dtors", Some(number)) => 1 + u32::from(u16::MAX - number),
         (_, Some(number)) => 1 + u32::from(number),
     };
     Some((end, rank, is_backwards))

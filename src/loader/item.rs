@@ -2,7 +2,7 @@
 
 use super::Sections;
 use super::symbols::SymbolId;
-use crate::kind::SectionKind;
+use crate::kind::{PerKind, SectionKind};
 use crate::layout::SectionRequest;
 use crate::num::Align;
 
@@ -85,8 +85,13 @@ pub(super) fn requests<'data>(
     });
     match sections {
         Sections::Joined => {
+            // A bit for each alignment that occurs.
+            let mut aligns = PerKind::<usize>::default();
+            for item in items.iter().filter(|item| item.is_free()) {
+                aligns[item.kind] |= item.align.bytes();
+            }
             for kind in SectionKind::ALL {
-                requests.extend(join(items, kind, requests.len())?);
+                requests.extend(join(items, kind, aligns[kind], requests.len())?);
             }
         }
         Sections::Apart => {
@@ -125,19 +130,17 @@ fn add_bounded<'data>(
     Some(())
 }
 
-/// Makes one piece of all items of a kind, if there are any.
+/// Makes one piece of all items of a kind, which have these alignments together, if there are any.
 ///
 /// Alignments descend, and each item takes its size rounded up to its own. So every offset is aligned, and the piece is as large
 /// as these together.
 fn join(
     items: &mut [Item<'_>],
     kind: SectionKind,
+    mut aligns: usize,
     piece: usize,
 ) -> Option<Option<SectionRequest<'static>>> {
     let of_kind = |item: &&mut Item<'_>| item.kind == kind && item.is_free();
-    // A bit for each alignment that occurs.
-    let aligns = items.iter_mut().filter(of_kind);
-    let mut aligns = aligns.fold(0, |aligns, item| aligns | item.align.bytes());
     let Some(strictest) = aligns.checked_ilog2() else {
         return Some(None);
     };

@@ -48,18 +48,19 @@ pub(super) fn link(
     discard_duplicate_groups(&mut objects);
     check_names(&objects, max_bytes)?;
     let mut symbols = Symbols::collect(&objects)?;
-    let bounds = symbols.find_bounds(&objects);
+    let bounds = symbols.define_own(&objects);
     let layout = tls::Layout::new(&objects, max_bytes)?;
     let together = match placement {
         Placement::Together => objects.len(),
         Placement::PerObject => 1,
     };
     let starts = (0..objects.len()).step_by(together.max(1));
-    let plans = starts.map(|start| {
+    let mut plans = Vec::with_capacity(starts.len());
+    for start in starts {
         let members = start..start + together;
-        Plan::new(members, &objects, &mut symbols, &bounds, &layout, machine)
-    });
-    let mut plans = plans.collect::<Result<Vec<Plan<'_>>, LoadError>>()?;
+        let plan = Plan::new(members, &objects, &mut symbols, &bounds, &layout, machine)?;
+        plans.push(plan);
+    }
     let home = match elsewhere {
         None => tls::Home::Here(machine),
         Some(_) => tls::Home::Elsewhere,
@@ -198,7 +199,7 @@ impl<'data> Linker<'_, 'data> {
                 bytes[..contents.len()].copy_from_slice(contents);
                 let locations = &self.locations[site.object.first_symbol..];
                 for relocation in section.relocations() {
-                    if let Some(row) = site.plan.row(relocation.number) {
+                    if let Some(row) = self.machine.relocation(relocation.number) {
                         self.relocate(site, row, relocation, locations, bytes)?;
                     }
                 }
@@ -242,7 +243,7 @@ impl<'data> Linker<'_, 'data> {
     ) -> Result<(), LoadError> {
         let field = usize::try_from(relocation.offset)
             .ok()
-            .and_then(|offset| Span::sized(offset, row.field.size()));
+            .and_then(|offset| Span::sized(offset, row.size));
         let code = field.and_then(|field| bytes.get_mut(..field.end()));
         let code = code.ok_or_else(|| LoadError::Malformed {
             object: site.object.name.clone(),
@@ -255,7 +256,7 @@ impl<'data> Linker<'_, 'data> {
         if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, location, code) {
             return Ok(());
         }
-        let start = code.len() - row.field.size();
+        let start = code.len() - row.size;
         let field = &mut code[start..];
         match self.value(site, row, relocation, location) {
             Ok(value) => row.field.write(field, value),
@@ -294,6 +295,31 @@ impl<'data> Linker<'_, 'data> {
         relocation: Relocation,
         location: Location,
     ) -> Result<i64, Misfit> {
+        let place = site.address.wrapping_add(relocation.offset);
+        let (from, to) = match (row.operand, location) {
+            // As most are.
+            (Operand::Symbol | Operand::Branch | Operand::Plt, Ok(symbol)) => {
+                (place, symbol.get().wrapping_add_signed(relocation.addend))
+            }
+            _ => self.ends(site, row, relocation, location)?,
+        };
+        let direct = row.range.check(from, to);
+        direct.or_else(|range| {
+            let stub = self.stub(site, row, relocation);
+            let through = stub.map_or(Err(range), |stub| row.range.check(place, stub));
+            through.map_err(Misfit::Range)
+        })
+    }
+
+    /// What a relocation's value is the distance between: from where, and to where.
+    #[inline(never)] // It is the long way, of which the short one is not to know.
+    fn ends(
+        &self,
+        site: &Site<'_, 'data>,
+        row: &Row,
+        relocation: Relocation,
+        location: Location,
+    ) -> Result<(u64, u64), Misfit> {
         let Relocation { symbol, addend, .. } = relocation;
         let place = site.address.wrapping_add(relocation.offset);
         let plus = |base: u64| base.wrapping_add_signed(addend);
@@ -324,7 +350,7 @@ impl<'data> Linker<'_, 'data> {
             let offset = self.layout.symbol(id, self.objects, self.symbols);
             offset.map_err(Misfit::Unplaced)
         };
-        let (from, to) = match row.operand {
+        Ok(match row.operand {
             Operand::Symbol | Operand::Branch | Operand::Plt => (place, plus(symbol_at()?)),
             Operand::SymbolFromGot => (got(), plus(symbol_at()?)),
             Operand::SlotPlusAddend | Operand::SlotOrSymbol => (place, plus(slot(0))),
@@ -344,12 +370,6 @@ impl<'data> Linker<'_, 'data> {
                     plus(block_offset()?).wrapping_add(storage.thread_offset()),
                 )
             }
-        };
-        let direct = row.range.check(from, to);
-        direct.or_else(|range| {
-            let stub = self.stub(site, row, relocation);
-            let through = stub.map_or(Err(range), |stub| row.range.check(place, stub));
-            through.map_err(Misfit::Range)
         })
     }
 
@@ -495,7 +515,7 @@ impl<'data> Linker<'_, 'data> {
     ) -> impl Iterator<Item = (&'data str, Section)> + Clone + use<'p, 'data> {
         placed(plans).map(|(plan, item)| {
             let section = Section {
-                object: item.object,
+                object: item.object as u32, // Objects have symbols, which have numbers of no more bits.
                 kind: item.kind,
                 id: plan.piece(item).id,
                 address: plan.address(item),

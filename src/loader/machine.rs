@@ -44,12 +44,15 @@ impl Machine {
 
     /// What relocation `number` computes and writes.
     pub(super) fn relocation(self, number: u32) -> Option<&'static Row> {
-        let table = match self {
-            Self::Aarch64 => aarch64::RELOCATIONS,
-            Self::X86_64 => x86_64::RELOCATIONS,
+        static AARCH64: [Option<&Row>; numbers(aarch64::RELOCATIONS)] =
+            by_number(aarch64::RELOCATIONS);
+        static X86_64: [Option<&Row>; numbers(x86_64::RELOCATIONS)] =
+            by_number(x86_64::RELOCATIONS);
+        let known = match self {
+            Self::Aarch64 => AARCH64.get(number as usize),
+            Self::X86_64 => X86_64.get(number as usize),
         };
-        let found = table.binary_search_by_key(&number, |row| row.range.number());
-        found.ok().map(|at| &table[at])
+        known.copied().flatten()
     }
 
     /// Relocation `number` in words.
@@ -148,6 +151,22 @@ impl Machine {
         tail.copy_from_slice(&target.to_le_bytes());
         stub
     }
+}
+
+/// One more than the largest number of rows that are sorted by it.
+const fn numbers(rows: &[Row]) -> usize {
+    rows[rows.len() - 1].range.number() as usize + 1
+}
+
+/// Rows where their numbers say.
+const fn by_number<const N: usize>(rows: &'static [Row]) -> [Option<&'static Row>; N] {
+    let mut table = [None; N];
+    let mut at = 0;
+    while at < rows.len() {
+        table[rows[at].range.number() as usize] = Some(&rows[at]);
+        at += 1;
+    }
+    table
 }
 
 /// Of the stub of an indirect function, in bytes.

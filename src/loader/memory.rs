@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::error::LoadError;
 use super::item::{Content, Item, requests};
@@ -78,7 +79,7 @@ fn check_size(
 pub(super) struct Attempt<'m, 'data> {
     pub(super) manager: &'m mut dyn ReservingMemoryManager,
     elsewhere: Option<Elsewhere<'data>>,
-    reservations: Vec<ReservationId>,
+    reservations: SmallVec<[ReservationId; 1]>,
 }
 
 impl<'m, 'data> Attempt<'m, 'data> {
@@ -89,7 +90,7 @@ impl<'m, 'data> Attempt<'m, 'data> {
         Self {
             manager,
             elsewhere,
-            reservations: Vec::new(),
+            reservations: SmallVec::new(),
         }
     }
 
@@ -203,7 +204,7 @@ impl Map {
         sections: Sections,
         limit: usize,
     ) -> Result<Self, LoadError> {
-        let mut all = Vec::with_capacity(plans.len());
+        let mut all = SmallVec::<[_; 1]>::with_capacity(plans.len());
         for plan in plans.iter_mut() {
             let requests = requests(&mut plan.items, sections);
             all.push(requests.ok_or_else(|| too_large(plan, objects))?);

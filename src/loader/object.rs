@@ -228,10 +228,16 @@ impl<'data> Reader<'_, 'data> {
 
         let mut sections = Vec::with_capacity(table.len());
         for section in table.iter() {
-            sections.push(self.section(&table, section)?);
+            let flags = section.sh_flags(LE);
+            // A header of no section has no flags that mean anything, such as the first one.
+            let is_loaded = flags.contains(elf::SHF_ALLOC) && section.sh_type(LE) != elf::SHT_NULL;
+            sections.push(match is_loaded {
+                true => Some(self.section(&table, section)?),
+                false => None,
+            });
         }
         let mut groups = Vec::new();
-        let mut members = 0;
+        let (mut members, mut relocations) = (0, 0);
         for section in table.iter() {
             match section.sh_type(LE) {
                 elf::SHT_GROUP => {
@@ -245,15 +251,18 @@ impl<'data> Reader<'_, 'data> {
                     groups.push(group);
                 }
                 elf::SHT_REL | elf::SHT_RELA | elf::SHT_CREL => {
-                    self.attach_relocations(&table, &symbols, section, &mut sections)?;
+                    let to = self.attach_relocations(&table, &symbols, section, &mut sections)?;
+                    let Some(section) = to else {
+                        continue;
+                    };
+                    relocations += section.relocations.len();
+                    if relocations > self.bytes.len() / size_of::<Rela64<LittleEndian>>() {
+                        return Err(self.malformed("sections of relocations share their bytes"));
+                    }
+                    self.check_relocations(section, symbols.len().max(1))?;
                 }
                 _ => {}
             }
-        }
-        let relocations = sections.iter().flatten();
-        let relocations: usize = relocations.map(|section| section.relocations.len()).sum();
-        if relocations > self.bytes.len() / size_of::<Rela64<LittleEndian>>() {
-            return Err(self.malformed("sections of relocations share their bytes"));
         }
         // Relocations that need no symbol name number 0, with or without a table.
         let table = symbols;
@@ -264,7 +273,6 @@ impl<'data> Reader<'_, 'data> {
         if symbols.is_empty() {
             symbols.push(Symbol::NONE);
         }
-        self.check_relocations(&sections, &symbols)?;
         Ok(Object {
             name: self.name.into(),
             sections,
@@ -279,12 +287,8 @@ impl<'data> Reader<'_, 'data> {
         &self,
         table: &SectionTable<'data, Header>,
         section: &'data SectionHeader64<LittleEndian>,
-    ) -> Result<Option<Section<'data>>, LoadError> {
+    ) -> Result<Section<'data>, LoadError> {
         let flags = section.sh_flags(LE);
-        // A header of no section has no flags that mean anything, such as the first one.
-        if !flags.contains(elf::SHF_ALLOC) || section.sh_type(LE) == elf::SHT_NULL {
-            return Ok(None);
-        }
         let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
         let name = name.ok().filter(|name| is_one_line(name));
         let name = name.ok_or_else(|| self.malformed("a section's name is not text"))?;
@@ -310,7 +314,7 @@ impl<'data> Reader<'_, 'data> {
         if kind == SectionKind::Code && contents.len() < size {
             return Err(self.malformed(format!("{name} is code without contents")));
         }
-        Ok(Some(Section {
+        Ok(Section {
             name,
             kind,
             size,
@@ -318,7 +322,7 @@ impl<'data> Reader<'_, 'data> {
             contents,
             is_thread_local,
             relocations: &[],
-        }))
+        })
     }
 
     fn group(
@@ -353,13 +357,14 @@ impl<'data> Reader<'_, 'data> {
         Ok(Some(group))
     }
 
-    fn attach_relocations(
+    /// Gives a section its relocations, if it is loaded.
+    fn attach_relocations<'s>(
         &self,
         table: &SectionTable<'data, Header>,
         symbols: &SymbolTable<'data, Header>,
         section: &'data SectionHeader64<LittleEndian>,
-        sections: &mut [Option<Section<'data>>],
-    ) -> Result<(), LoadError> {
+        sections: &'s mut [Option<Section<'data>>],
+    ) -> Result<Option<&'s Section<'data>>, LoadError> {
         let target = section.info_link(LE).0;
         let loaded =
             |sections: &[Option<Section<'_>>]| sections.get(target).is_some_and(Option::is_some);
@@ -367,7 +372,7 @@ impl<'data> Reader<'_, 'data> {
             return Err(self.malformed("relocations in another form than RELA, the ABIs' own"));
         }
         let Some((relocations, link)) = self.checked(section.rela(LE, self.bytes))? else {
-            return Ok(());
+            return Ok(None);
         };
         if self
             .checked(table.section(object::read::SectionIndex(target)))
@@ -376,7 +381,7 @@ impl<'data> Reader<'_, 'data> {
             return Err(self.malformed("relocations for a section that does not exist"));
         }
         let Some(section) = &mut sections[target] else {
-            return Ok(());
+            return Ok(None);
         };
         if link != symbols.section() && !relocations.is_empty() {
             return Err(self.malformed(format!(
@@ -388,27 +393,21 @@ impl<'data> Reader<'_, 'data> {
             return Err(self.malformed(format!("{} has two sections of relocations", section.name)));
         }
         section.relocations = relocations;
-        Ok(())
+        Ok(Some(section))
     }
 
-    fn check_relocations(
-        &self,
-        sections: &[Option<Section<'data>>],
-        symbols: &[Symbol<'data>],
-    ) -> Result<(), LoadError> {
-        for section in sections.iter().flatten() {
-            let mut relocations = section.relocations();
-            if let Some(relocation) =
-                relocations.find(|relocation| relocation.symbol >= symbols.len())
-            {
-                let Relocation { offset, symbol, .. } = relocation;
-                let name = &section.name;
-                return Err(self.malformed(format!(
-                    "{name}+{offset:#x} refers to symbol {symbol}, which is missing"
-                )));
-            }
+    /// Sees to it that a section's relocations refer to some of `symbols` symbols.
+    fn check_relocations(&self, section: &Section<'_>, symbols: usize) -> Result<(), LoadError> {
+        match section
+            .relocations()
+            .find(|relocation| relocation.symbol >= symbols)
+        {
+            Some(Relocation { offset, symbol, .. }) => Err(self.malformed(format!(
+                "{}+{offset:#x} refers to symbol {symbol}, which is missing",
+                section.name
+            ))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn symbol(
@@ -418,7 +417,7 @@ impl<'data> Reader<'_, 'data> {
         symbol: &'data Sym64<LittleEndian>,
         sections: &[Option<Section<'data>>],
     ) -> Result<Symbol<'data>, LoadError> {
-        let mut name = self.checked(table.symbol_name(LE, symbol))?;
+        let name = || self.checked(table.symbol_name(LE, symbol));
         let binding = match symbol.st_bind() {
             elf::STB_LOCAL => Binding::Local,
             elf::STB_WEAK => Binding::Weak,
@@ -429,31 +428,40 @@ impl<'data> Reader<'_, 'data> {
             _ => Scope::Program,
         };
         let value = symbol.st_value(LE);
-        let place = match symbol.st_shndx(LE) {
-            elf::SHN_UNDEF if binding == Binding::Local => Place::Absolute(0), // Symbol 0: no symbol.
-            elf::SHN_UNDEF => Place::Undefined,
-            elf::SHN_ABS => Place::Absolute(value),
-            elf::SHN_COMMON => self.common(name, symbol)?,
+        let (name, place) = match symbol.st_shndx(LE) {
+            // Symbol 0: no symbol.
+            elf::SHN_UNDEF if binding == Binding::Local => (name()?, Place::Absolute(0)),
+            elf::SHN_UNDEF => (name()?, Place::Undefined),
+            elf::SHN_ABS => (name()?, Place::Absolute(value)),
+            elf::SHN_COMMON => {
+                let name = name()?;
+                (name, self.common(name, symbol)?)
+            }
             _ => {
                 let index = self.checked(table.symbol_section(LE, symbol, index))?;
                 let section = index.and_then(|index| Some((index.0, sections.get(index.0)?)));
-                let (index, section) = section.ok_or_else(|| {
-                    self.malformed(format!(
-                        "{} is in a section that does not exist",
-                        text(name)
-                    ))
-                })?;
-                if let (Some(section), elf::STT_SECTION) = (section, symbol.st_type()) {
-                    name = section.name.as_bytes(); // Symbols of sections have no names of their own; messages want one.
-                }
+                let Some((index, section)) = section else {
+                    let name = text(name()?);
+                    return Err(
+                        self.malformed(format!("{name} is in a section that does not exist"))
+                    );
+                };
+                let name = match section {
+                    // Symbols of sections have no names of their own; messages want one.
+                    Some(section) if symbol.st_type() == elf::STT_SECTION => {
+                        section.name.as_bytes()
+                    }
+                    _ => name()?,
+                };
                 let (index, offset) = (index as u32, value); // As the file has it.
-                match section {
+                let place = match section {
                     Some(section) if section.is_thread_local => {
                         Place::ThreadLocal { index, offset }
                     }
                     Some(_) => Place::Section { index, offset },
                     None => Place::Unloaded,
-                }
+                };
+                (name, place)
             }
         };
         let place = match (symbol.st_type(), place) {

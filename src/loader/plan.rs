@@ -5,13 +5,14 @@
 use std::ops::Range;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::error::{LoadError, Place};
 use super::item::{Content, Item};
 use super::machine::{INDIRECT_STUB_SIZE, Machine, STUB_SIZE};
 use super::memory::Piece;
 use super::object::{Object, Place as SymbolPlace, Relocation, Section};
-use super::relocation::{Operand, Row};
+use super::relocation::Operand;
 use super::symbols::{Definition, SymbolId, Symbols, text};
 use super::tls;
 use crate::kind::SectionKind;
@@ -29,7 +30,7 @@ pub(super) type Sum = (SymbolId, i64);
 /// Sums that are needed once each, in the order in which they were first asked for.
 #[derive(Debug)]
 pub(super) struct Once {
-    order: Vec<Sum>,
+    order: SmallVec<[Sum; 2]>,
     /// The symbols of the objects that ask, by number.
     symbols: Range<usize>,
     /// For each of these, where in `order` it is without an addend, counted from 1; 0 if it is not. Empty until one is needed.
@@ -42,7 +43,7 @@ impl Once {
     /// `symbols`: the numbers of those of the objects that ask.
     pub(super) fn new(symbols: Range<usize>) -> Self {
         Self {
-            order: Vec::new(),
+            order: SmallVec::new(),
             symbols,
             plain: Vec::new(),
             others: HashMap::new(),
@@ -94,8 +95,6 @@ type Bounds<'data> = std::collections::HashMap<&'data str, usize>;
 pub(super) struct Plan<'data> {
     /// The objects in it.
     pub(super) objects: Range<usize>,
-    /// The kinds of relocations that occur, by number; `None` for what asks for nothing.
-    rows: Vec<Option<&'static Row>>,
     /// What each GOT slot holds.
     pub(super) slots: Once,
     /// Where each stub goes.
@@ -108,7 +107,7 @@ pub(super) struct Plan<'data> {
     /// Everything that needs memory.
     pub(super) items: Vec<Item<'data>>,
     /// What the memory manager gave for them, once it did.
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: SmallVec<[Piece; 4]>,
 }
 
 impl<'data> Plan<'data> {
@@ -126,21 +125,21 @@ impl<'data> Plan<'data> {
         let mut plan = Self {
             items: sections(members.clone(), objects, bounds)?,
             objects: members,
-            rows: Vec::new(),
             slots: Once::new(of_members.clone()),
             stubs: Once::new(of_members.clone()),
             got_is_named: false,
             names_the_handle: false,
-            pieces: Vec::new(),
+            pieces: SmallVec::new(),
             thread_local: tls::Needs::new(of_members),
         };
         for object in &objects[plan.objects.clone()] {
             for section in object.sections.iter().flatten() {
                 for relocation in section.relocations() {
-                    let row = plan.learn(relocation.number, machine);
-                    let row = row.ok_or_else(|| unknown(object, section, relocation, machine))?;
-                    let Some(row) = row else {
-                        continue;
+                    let Some(row) = machine.relocation(relocation.number) else {
+                        if machine.is_none(relocation.number) {
+                            continue;
+                        }
+                        return Err(unknown(object, section, relocation, machine));
                     };
                     if row.operand == Operand::Got {
                         plan.got_is_named = true;
@@ -171,25 +170,6 @@ impl<'data> Plan<'data> {
         }
         plan.add_tables(objects);
         Ok(plan)
-    }
-
-    /// What relocation `number` computes and writes; `None` in it if it asks for nothing, in its place if nobody knows.
-    fn learn(&mut self, number: u32, machine: Machine) -> Option<Option<&'static Row>> {
-        let known = self.row(number);
-        if known.is_some() || machine.is_none(number) {
-            return Some(known);
-        }
-        let row = machine.relocation(number)?;
-        let at = number as usize;
-        let more = self.rows.len().max((at + 1).next_multiple_of(64)); // Not one after the other.
-        self.rows.resize(more, None);
-        self.rows[at] = Some(row);
-        Some(Some(row))
-    }
-
-    /// What a relocation of these objects computes and writes; `None` if it asks for nothing.
-    pub(super) fn row(&self, number: u32) -> Option<&'static Row> {
-        self.rows.get(number as usize).copied().flatten()
     }
 
     fn note(&mut self, operand: Operand, symbol: SymbolId, addend: i64, definition: Definition) {

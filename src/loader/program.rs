@@ -50,7 +50,7 @@ pub struct Program {
 #[derive(Debug)]
 pub(super) struct Section {
     /// The number of the object.
-    pub(super) object: usize,
+    pub(super) object: u32,
     pub(super) kind: SectionKind,
     pub(super) id: SectionId,
     pub(super) address: Address,
@@ -244,7 +244,7 @@ impl Program {
     pub fn sections(&self) -> impl Iterator<Item = ProgramSection<'_>> {
         let numbered = self.sections.iter().enumerate();
         numbered.map(|(number, section)| ProgramSection {
-            object: self.names.get(section.object),
+            object: self.names.get(section.object as usize),
             name: self.names.get(self.objects + number),
             kind: section.kind,
             id: section.id,

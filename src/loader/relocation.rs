@@ -14,6 +14,8 @@ pub(super) struct Row {
     pub(super) operand: Operand,
     /// Where its bits go.
     pub(super) field: Field,
+    /// Of the field, in bytes.
+    pub(super) size: usize,
 }
 
 impl Row {
@@ -22,6 +24,7 @@ impl Row {
             range,
             operand,
             field,
+            size: field.size(),
         }
     }
 }
@@ -123,7 +126,7 @@ pub(super) enum Field {
 
 impl Field {
     /// How many bytes it lies in.
-    pub(super) const fn size(self) -> usize {
+    const fn size(self) -> usize {
         match self {
             Self::Data8 => 1,
             Self::Data16 => 2,
@@ -134,17 +137,19 @@ impl Field {
 
     /// Writes `value`, which is in range, into the first [`size`](Self::size) bytes of `place`.
     pub(super) fn write(self, place: &mut [u8], value: i64) {
-        let bytes = value.to_le_bytes();
-        let place = &mut place[..self.size()];
-        if matches!(
-            self,
-            Self::Data8 | Self::Data16 | Self::Data32 | Self::Data64
-        ) {
-            place.copy_from_slice(&bytes[..place.len()]);
-            return;
+        match self {
+            Self::Data8 => place[0] = value as u8,
+            Self::Data16 => place[..2].copy_from_slice(&(value as u16).to_le_bytes()),
+            Self::Data32 => place[..4].copy_from_slice(&(value as u32).to_le_bytes()),
+            Self::Data64 => place[..8].copy_from_slice(&value.to_le_bytes()),
+            _ => {
+                let place = place
+                    .first_chunk_mut()
+                    .expect("an instruction has four bytes");
+                let word = self.instruction(u32::from_le_bytes(*place), value);
+                *place = word.to_le_bytes();
+            }
         }
-        let word = u32::from_le_bytes(place.try_into().expect("an instruction has four bytes"));
-        place.copy_from_slice(&self.instruction(word, value).to_le_bytes());
     }
 
     /// The instruction `word` with `value` in its immediate. Encodings: Arm ARM, C6.2.

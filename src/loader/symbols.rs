@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::error::{LoadError, UndefinedSymbol};
-use super::object::{self, Binding, Object, Place, Scope};
+use super::object::{Binding, Object, Place, Scope};
 use crate::num::{Address, Align};
 
 /// What is a linker's to define: the GOT and the beginning of each thread's block, as both ABIs call them, and the program's handle,
@@ -110,16 +110,16 @@ impl Symbols {
         for (number, object) in objects.iter().enumerate() {
             for (index, symbol) in object.symbols.iter().enumerate() {
                 let own = SymbolId::of(object, index);
-                all.push(Symbol::new(own, number, symbol));
                 let own_definition = Definition::Object {
                     object: number,
                     symbol: index,
                     weak: symbol.binding == Binding::Weak,
                 };
                 if symbol.binding == Binding::Local {
-                    all[own.number()].definition = own_definition;
+                    all.push(Symbol::new(own, number, false, own_definition));
                     continue;
                 }
+                all.push(Symbol::new(own, number, true, Definition::None));
                 let hash = |name: &[u8]| hashes.hash_one(name);
                 let entry = by_name.entry(
                     hash(symbol.name),
@@ -161,19 +161,12 @@ impl Symbols {
                 })?;
             }
         }
-        for (own, definition) in OWN {
-            let known = by_name.find(hashes.hash_one(own), |&id| name(objects, &all, id) == own);
-            let known = known.map(|id| &mut all[id.number()].definition);
-            if let Some(nobodys) = known.filter(|known| **known == Definition::None) {
-                *nobodys = definition;
-            }
-        }
         Ok(Self { all })
     }
 
-    /// Finds the symbols that no object defines and that linkers put where all sections of a name begin and end: `__start_` and
-    /// `__stop_` before a name as C has them. The result is the numbers of these names.
-    pub(super) fn find_bounds<'data>(
+    /// Defines what no object does and linkers do: their own symbols, and `__start_` and `__stop_` before a name as C has them for where
+    /// all sections of that name begin and end. The result is the numbers of these names.
+    pub(super) fn define_own<'data>(
         &mut self,
         objects: &[Object<'data>],
     ) -> HashMap<&'data str, usize> {
@@ -186,6 +179,10 @@ impl Symbols {
                 continue;
             }
             let name = name(objects, &self.all, symbol.stands_for);
+            if let Some((_, own)) = OWN.iter().find(|(own, _)| *own == name) {
+                self.all[number].definition = *own;
+                continue;
+            }
             let Some((section, is_end)) = bound(name) else {
                 continue;
             };
@@ -275,13 +272,13 @@ impl Symbols {
 }
 
 impl Symbol {
-    /// One that nobody has defined yet.
-    fn new(own: SymbolId, object: usize, symbol: &object::Symbol<'_>) -> Self {
+    /// One that stands for itself.
+    fn new(own: SymbolId, object: usize, is_global: bool, definition: Definition) -> Self {
         Self {
             stands_for: own,
             object,
-            definition: Definition::None,
-            is_global: symbol.binding != Binding::Local,
+            definition,
+            is_global,
             is_needed: false,
             weak: true,
             hidden: false,
@@ -296,9 +293,9 @@ fn name<'data>(objects: &[Object<'data>], all: &[Symbol], id: SymbolId) -> &'dat
 
 /// Of which sections a symbol is the begin, or the end; then this is true.
 fn bound(symbol: &[u8]) -> Option<(&str, bool)> {
-    let symbol = std::str::from_utf8(symbol).ok()?;
-    let begin = symbol.strip_prefix("__start_").map(|name| (name, false));
-    let (name, is_end) = begin.or_else(|| Some((symbol.strip_prefix("__stop_")?, true)))?;
+    let begin = symbol.strip_prefix(b"__start_").map(|name| (name, false));
+    let (name, is_end) = begin.or_else(|| Some((symbol.strip_prefix(b"__stop_")?, true)))?;
+    let name = std::str::from_utf8(name).ok()?;
     let is_of_c = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_name = name.chars().all(is_of_c) && !name.starts_with(|c: char| c.is_ascii_digit());
     (is_name && !name.is_empty()).then_some((name, is_end))

@@ -1,13 +1,16 @@
 //! libgcc takes a whole table and walks it up to its terminator.
 
-use super::Record;
+use super::table::Record;
 
 /// Whether `.eh_frame` tables can be registered here.
 pub(crate) const SUPPORTED: bool = true;
 
-/// The offsets to register, of a table with these records.
-pub(super) fn entry_points(records: &[Record]) -> impl Iterator<Item = usize> {
-    (!records.is_empty()).then_some(0).into_iter()
+/// What it is told of a record, as offset from the table's start: where the first one is.
+pub(super) fn entry_point(record: Record) -> Option<usize> {
+    match record {
+        Record::Cie(0) => Some(0), // No function comes in front of what it shares.
+        Record::Cie(_) | Record::Fde(_) => None,
+    }
 }
 
 unsafe extern "C" {

@@ -1,16 +1,16 @@
 //! LLVM's libunwind (macOS, the BSDs, musl) takes the record of one function at a time.
 
-use super::Record;
+use super::table::Record;
 
 /// Whether `.eh_frame` tables can be registered here.
 pub(crate) const SUPPORTED: bool = true;
 
-/// The offsets to register, of a table with these records.
-pub(super) fn entry_points(records: &[Record]) -> impl Iterator<Item = usize> {
-    records.iter().filter_map(|record| match record {
-        Record::Fde(offset) => Some(*offset),
+/// What it is told of a record, as offset from the table's start.
+pub(super) fn entry_point(record: Record) -> Option<usize> {
+    match record {
+        Record::Fde(offset) => Some(offset),
         Record::Cie(_) => None,
-    })
+    }
 }
 
 unsafe extern "C" {

@@ -20,8 +20,21 @@ use std::ptr::NonNull;
 
 use smallvec::SmallVec;
 
-pub(crate) use table::{Record, records};
 pub(crate) use unwinder::SUPPORTED;
+
+use self::table::Malformed;
+
+/// What the unwinder is told of a table, as offsets from the table's start.
+pub(crate) type EntryPoints = SmallVec<[usize; 1]>;
+
+/// What to tell the unwinder of a table, once all of the table was seen to be one.
+pub(crate) fn entry_points(table: &[u8]) -> Result<EntryPoints, Malformed> {
+    let mut entries = EntryPoints::new();
+    table::read(table, |record| {
+        entries.extend(unwinder::entry_point(record))
+    })?;
+    Ok(entries)
+}
 
 /// Tables that the unwinder knows. Dropping them takes them back.
 #[derive(Debug, Default)]
@@ -35,15 +48,15 @@ unsafe impl Send for Frames {}
 unsafe impl Sync for Frames {}
 
 impl Frames {
-    /// Registers the table at `start`, whose records are `records`.
+    /// Registers the table at `start`, which has these entry points.
     ///
     /// # Safety
     ///
-    /// `start` points to a table that consists of these records and a terminator, whose contents describe the code as it is,
-    /// and which stays readable and unchanged until this value is dropped.
-    pub(crate) unsafe fn register(&mut self, start: NonNull<u8>, records: &[Record]) {
-        for offset in unwinder::entry_points(records) {
-            // SAFETY: the offset is that of a record of this table, or zero.
+    /// `start` points to a table that [has these](entry_points), whose contents describe the code as it is, and which stays
+    /// readable and unchanged until this value is dropped.
+    pub(crate) unsafe fn register(&mut self, start: NonNull<u8>, entries: &[usize]) {
+        for &offset in entries {
+            // SAFETY: the offset is that of a record of this table.
             let entry = unsafe { start.add(offset) };
             // SAFETY: by this function's contract, the unwinder may read the table until it is deregistered on drop.
             unsafe { unwinder::__register_frame(entry.as_ptr()) };

@@ -2,9 +2,11 @@
 //!
 //! Format: Linux Standard Base core, "The .eh_frame section".
 
+use smallvec::SmallVec;
+
 /// A record of an `.eh_frame` table, as offset from the table's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Record {
+pub(super) enum Record {
     /// What several functions share.
     Cie(usize),
     /// One function's.
@@ -18,17 +20,16 @@ pub(crate) struct Malformed {
     pub(crate) reason: &'static str,
 }
 
-/// The records of a table up to its terminator, so that no unwinder walks past the table's end.
-pub(crate) fn records(table: &[u8]) -> Result<Vec<Record>, Malformed> {
-    let mut records = Vec::new();
-    let mut cies = Vec::new();
+/// Shows `see` the records of a table up to its terminator, so that no unwinder walks past the table's end.
+pub(super) fn read(table: &[u8], mut see: impl FnMut(Record)) -> Result<(), Malformed> {
+    let mut cies: SmallVec<[usize; 4]> = SmallVec::new();
     let mut offset = 0;
     loop {
         let malformed = |reason| Malformed { offset, reason };
         let rest = &table[offset..];
         let (length, rest) = take_u32(rest).ok_or(malformed("no terminator in the section"))?;
         let (length, header, rest) = match length {
-            0 => return Ok(records),
+            0 => return Ok(()),
             u32::MAX => {
                 let (length, rest) = rest
                     .split_first_chunk()
@@ -44,12 +45,12 @@ pub(crate) fn records(table: &[u8]) -> Result<Vec<Record>, Malformed> {
         let (id, _) = take_u32(&rest[..length]).ok_or(malformed("the record is too short"))?;
         if id == 0 {
             cies.push(offset);
-            records.push(Record::Cie(offset));
+            see(Record::Cie(offset));
         } else {
             let cie = (offset + header).checked_sub(id as usize);
             cie.and_then(|cie| cies.binary_search(&cie).ok())
                 .ok_or(malformed("the record points to no CIE"))?;
-            records.push(Record::Fde(offset));
+            see(Record::Fde(offset));
         }
         offset += header + length;
     }
@@ -64,6 +65,11 @@ fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn records(table: &[u8]) -> Result<Vec<Record>, Malformed> {
+        let mut records = Vec::new();
+        read(table, |record| records.push(record)).map(|()| records)
+    }
 
     /// A record: its length, its CIE pointer, and `rest` bytes of zeros.
     fn record(id: u32, rest: usize) -> Vec<u8> {

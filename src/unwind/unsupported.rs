@@ -1,13 +1,13 @@
 //! Windows unwinds by tables of another form; none can be registered here.
 
-use super::Record;
+use super::table::Record;
 
 /// Whether `.eh_frame` tables can be registered here.
 pub(crate) const SUPPORTED: bool = false;
 
 /// Nothing to register.
-pub(super) fn entry_points(_records: &[Record]) -> impl Iterator<Item = usize> {
-    std::iter::empty()
+pub(super) fn entry_point(_record: Record) -> Option<usize> {
+    None
 }
 
 /// Never called, since there is no entry point.
