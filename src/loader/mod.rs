@@ -27,6 +27,7 @@ mod aarch64;
 mod automatic;
 mod error;
 mod execute;
+mod fill;
 mod item;
 mod library;
 mod link;
