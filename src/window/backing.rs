@@ -40,8 +40,8 @@ impl Backing {
     /// The kernel mappings that it comes to when nothing is in flight, its guards and the page that tells a child included.
     pub(super) fn mappings(&self) -> usize {
         match self {
-            // Four guards, three kinds, the writable view.
-            Self::Dual(_) => 9,
+            // Four guards, three kinds, the writable view and the guard in front of it.
+            Self::Dual(_) => 10,
             // Four guards, three kinds, of code and read-only data a part that never was in use, what alignment left over.
             Self::Pool(_) => 12,
         }
@@ -85,6 +85,14 @@ impl Backing {
         }
     }
 
+    /// Whether [`commit_huge`](Self::commit_huge) is worth trying for this kind.
+    pub(super) fn has_huge_pages(&self, kind: SectionKind) -> bool {
+        match self {
+            Self::Dual(dual) => dual.has_huge_pages(kind),
+            Self::Pool(_) => false,
+        }
+    }
+
     pub(super) fn pointer(&self, span: Span) -> NonNull<u8> {
         match self {
             Self::Dual(dual) => dual.pointer(span),
@@ -105,6 +113,14 @@ impl Backing {
         match self {
             Self::Dual(dual) => dual.commit(pages),
             Self::Pool(pool) => pool.commit(pages),
+        }
+    }
+
+    /// Fetches memory for a [unit](crate::layout::UNIT) of one sub-window in one piece.
+    pub(super) fn commit_huge(&self, unit: Span) -> Result<(), Error> {
+        match self {
+            Self::Dual(dual) => dual.commit_huge(unit),
+            Self::Pool(_) => Err(Error::Unsupported("huge pages of private memory")),
         }
     }
 

@@ -13,7 +13,7 @@ use super::lease::Lease;
 use super::options::{AfterFork, Capabilities, WindowOptions, Writing};
 use super::spans::{GRANULE, Grant};
 use super::state::{Leaving, State};
-use super::sub_window::{Missing, Taken};
+use super::sub_window::{Missing, SubWindow, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Extent, WindowPlan};
@@ -82,6 +82,14 @@ impl Shared {
         let plan = WindowPlan::new(options.size, options.code).ok_or(too_small)?;
         let backing = Backing::map(&plan, writing, options.branch_protection)?;
         let page = sys::page_size();
+        let sub_window = |kind: SectionKind| {
+            SubWindow::new(plan.arenas[kind].size(), page, backing.has_huge_pages(kind))
+        };
+        let sub_windows = PerKind::new(
+            sub_window(SectionKind::Code),
+            sub_window(SectionKind::ReadOnlyData),
+            sub_window(SectionKind::ReadWriteData),
+        );
         let capabilities = Capabilities {
             writing,
             size: plan.size,
@@ -99,7 +107,7 @@ impl Shared {
                 Writing::TwoAddresses => Align::new(GRANULE)?,
                 Writing::SameAddress => page.align(),
             },
-            state: Mutex::new(State::new(capabilities.sizes, page)),
+            state: Mutex::new(State::new(sub_windows)),
             moved: Condvar::new(),
         })
     }
@@ -254,10 +262,14 @@ impl Shared {
         let Some(missing) = unready.missing else {
             return Ok(());
         };
-        let came = missing.ahead.is_empty()
-            || (self.backing.commit(self.in_window(kind, missing.ahead)))
-                .inspect_err(|error| tracing::debug!(%error, "no memory in advance"))
-                .is_ok();
+        let ahead = self.in_window(kind, missing.ahead);
+        let came = match missing.is_huge {
+            true => self.backing.commit_huge(ahead),
+            false if ahead.is_empty() => Ok(()),
+            false => self.backing.commit(ahead),
+        };
+        let came = came.inspect_err(|error| tracing::debug!(%error, "no memory in advance"));
+        let came = came.is_ok();
         self.lock().sub_windows[kind].fetched_ahead(missing, came);
         if !missing.own.is_empty() {
             let fetched = self.backing.commit(self.in_window(kind, missing.own));

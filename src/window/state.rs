@@ -7,7 +7,7 @@ use super::sub_window::{Returning, SubWindow, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Extent, check_alignment};
-use crate::num::{Align, PageSize};
+use crate::num::Align;
 use crate::stats::Stats;
 
 #[derive(Debug)]
@@ -38,10 +38,10 @@ pub(super) struct Books {
 pub(super) type Leaving = SmallVec<[(SectionKind, Returning); 1]>;
 
 impl State {
-    /// Nothing in use of sub-windows of these sizes.
-    pub(super) fn new(sizes: PerKind<usize>, page: PageSize) -> Self {
+    /// Nothing in use of these sub-windows.
+    pub(super) fn new(sub_windows: PerKind<SubWindow>) -> Self {
         Self {
-            sub_windows: sizes.map(|size| SubWindow::new(size, page)),
+            sub_windows,
             retired: Vec::new(),
             waiting: 0,
             books: Books::default(),

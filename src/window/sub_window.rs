@@ -2,6 +2,7 @@
 
 use super::pages::Pages;
 use super::spans::{Grant, Spans};
+use crate::layout::UNIT;
 use crate::num::{Align, PageSize, Span};
 
 /// Free memory that is kept in any case, in bytes, and beyond it a part of what is in use: pages go back to the system where
@@ -17,11 +18,17 @@ const WORTH_RETURNING: usize = 64 << 10;
 const AHEAD: usize = 256 << 10;
 const AHEAD_OF_USED: usize = 8;
 
+/// From so much memory on, in bytes, it comes a [unit](UNIT) at a time: in one piece that takes no longer than [`AHEAD`] does in
+/// pages.
+const HUGE_FROM: usize = 2 * UNIT.bytes();
+
 #[derive(Debug)]
 pub(super) struct SubWindow {
     spans: Spans,
     pages: Pages,
     size: usize,
+    /// Whether the system may have a unit in one piece.
+    has_huge_pages: bool,
     /// Up to here pages were fetched, or somebody is about to: nobody else does it in advance.
     fetched: usize,
     /// From here on, while anybody is.
@@ -47,6 +54,8 @@ pub(super) struct Missing {
     pub(super) own: Span,
     /// Those in advance, right behind or further up; empty where somebody else fetches them.
     pub(super) ahead: Span,
+    /// Whether these are a unit to fetch in one piece.
+    pub(super) is_huge: bool,
     is_at_the_top: bool,
     returns: u32,
 }
@@ -60,11 +69,12 @@ pub(super) struct Returning {
 }
 
 impl SubWindow {
-    pub(super) fn new(size: usize, page: PageSize) -> Self {
+    pub(super) fn new(size: usize, page: PageSize, has_huge_pages: bool) -> Self {
         Self {
             spans: Spans::new(size),
             pages: Pages::new(page),
             size,
+            has_huge_pages,
             fetched: 0,
             coming_from: 0,
             coming: 0,
@@ -94,12 +104,18 @@ impl SubWindow {
         } else {
             around
         };
+        let mut is_huge = false;
         let ahead = if self.is_sealed(span) {
             Span::empty(own.end()) // Pages behind a sealed one may not be writable.
         } else if is_at_the_top {
             let from = self.fetched.max(own.end());
+            is_huge = self.has_unit(from);
+            let ahead = if is_huge { UNIT.bytes() } else { ahead };
             let ahead = Span::sized(from, ahead).expect("a window's size is a number");
-            let to = self.pages.around(ahead).end().min(self.size);
+            // Up to where a unit may begin.
+            let next = UNIT.up(from + 1).filter(|_| self.has_huge_pages);
+            let limit = next.unwrap_or(self.size).min(self.size);
+            let to = self.pages.around(ahead).end().min(limit);
             Span::new(from, to).unwrap_or(Span::empty(from))
         } else {
             // In what went back and is in use again.
@@ -118,9 +134,16 @@ impl SubWindow {
         Some(Missing {
             own,
             ahead,
+            is_huge,
             is_at_the_top,
             returns: self.returns,
         })
+    }
+
+    /// Whether a unit is to be fetched in one piece from here on. Where none begins, pages lead up to the next one.
+    fn has_unit(&self, from: usize) -> bool {
+        let is_one = UNIT.divides(from) && self.size - from >= UNIT.bytes();
+        is_one && self.has_huge_pages && self.pages.bytes() >= HUGE_FROM
     }
 
     /// A span's own pages were fetched.
@@ -131,6 +154,7 @@ impl SubWindow {
     /// Pages were fetched in advance, or the system refused.
     pub(super) fn fetched_ahead(&mut self, missing: Missing, came: bool) {
         self.coming -= usize::from(missing.is_at_the_top);
+        self.has_huge_pages &= came || !missing.is_huge; // It may take long to be refused.
         // Some may have gone back in between. That they have memory is then not known, and does no harm.
         if came && self.returns == missing.returns {
             self.pages.set(missing.ahead);
@@ -258,25 +282,27 @@ mod tests {
 
     #[test]
     fn what_is_fetched_in_advance_stays_little_however_often_memory_comes_and_goes() {
-        for page in [4096, 16384, 65536] {
-            let mut sub_window = SubWindow::new(256 * MIB, PageSize::new(page).unwrap());
+        for (page, huge) in [(4096, false), (4096, true), (16384, false), (65536, false)] {
+            let page = PageSize::new(page).unwrap();
+            let mut sub_window = SubWindow::new(256 * MIB, page, huge);
+            let ahead = if huge { 2 * MIB } else { MIB };
             for round in 0..4 {
                 let grants = fill(&mut sub_window, 16 * MIB);
                 let committed = sub_window.committed();
-                assert!(committed < 18 * MIB, "round {round}: {committed}");
+                assert!(committed < 17 * MIB + ahead, "round {round}: {committed}");
                 match round % 2 {
                     0 => drop_all(&mut sub_window, grants),
                     _ => drop_all(&mut sub_window, grants.into_iter().rev()),
                 }
                 let kept = sub_window.committed();
-                assert!(kept < 2 * MIB, "round {round}: {kept}");
+                assert!(kept < MIB + ahead, "round {round}: {kept}");
             }
         }
     }
 
     #[test]
     fn what_goes_back_while_it_is_fetched_in_advance_is_not_taken_for_there() {
-        let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap());
+        let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap(), true);
         fill(&mut sub_window, 16 * MIB);
         let missing = loop {
             let taken = sub_window.take(1184, Align::ONE).unwrap();
@@ -293,5 +319,34 @@ mod tests {
         let kept = sub_window.committed();
         sub_window.fetched_ahead(missing, true);
         assert_eq!(sub_window.committed(), kept);
+    }
+
+    #[test]
+    fn memory_comes_in_units_where_there_is_much_until_the_system_refuses_one() {
+        let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap(), true);
+        let mut units = 0;
+        while units < 3 {
+            let taken = sub_window.take(1184, Align::ONE).unwrap();
+            let Some(missing) = sub_window.missing(taken.span) else {
+                continue;
+            };
+            sub_window.fetched(missing.own);
+            if missing.is_huge {
+                units += 1;
+                assert!(UNIT.divides(missing.ahead.start()) && missing.ahead.size() == 2 * MIB);
+                assert!(sub_window.committed() >= 4 * MIB);
+            }
+            sub_window.fetched_ahead(missing, units < 3);
+        }
+        let mut used = 0;
+        while used < 16 * MIB {
+            let taken = sub_window.take(1184, Align::ONE).unwrap();
+            used += 1184;
+            if let Some(missing) = sub_window.missing(taken.span) {
+                assert!(!missing.is_huge);
+                sub_window.fetched(missing.own);
+                sub_window.fetched_ahead(missing, true);
+            }
+        }
     }
 }

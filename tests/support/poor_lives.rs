@@ -62,6 +62,15 @@ impl Possessions {
             mapped: mapped(map),
         }
     }
+
+    /// In words. There may be very many mappings.
+    fn differences(&self, before: &Self) -> String {
+        let come = self.mapped.iter().filter(|m| !before.mapped.contains(m));
+        let gone = before.mapped.iter().filter(|m| !self.mapped.contains(m));
+        let [come, gone] = [come.collect::<Vec<_>>(), gone.collect()];
+        let descriptors = (&before.descriptors, &self.descriptors);
+        format!("descriptors {descriptors:?}, mappings gone {gone:x?}, come {come:x?}")
+    }
 }
 
 /// Lives once with memory of a source, and says how it went.
@@ -69,7 +78,11 @@ pub fn check(source: Source, size: usize, outcome: Outcome, map: &mut KernelsMap
     let before = Possessions::look(map);
     let result = live(source, size, map);
     let after = Possessions::look(map);
-    assert_eq!(before, after, "{source:?} leaves something behind");
+    assert!(
+        before == after,
+        "{source:?} leaves something behind: {}",
+        after.differences(&before)
+    );
     match (result, outcome) {
         (Ok(found), Outcome::Works | Outcome::MayBeRefused(_)) => found,
         (Err(refused), Outcome::Refused(by) | Outcome::MayBeRefused(by)) => {

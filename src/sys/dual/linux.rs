@@ -7,8 +7,8 @@
 //! | read-write data | in the window | `rw-`, private | no file | copied |
 //! | code and read-only data, to write | anywhere else | `rw-` | the file | no |
 //!
-//! The file is as long as the window up to the end of the read-only data, so that an offset is the same in window, file and
-//! writable view.
+//! An offset is the same in window and writable view, which ends where the read-only data does. The file begins behind the first
+//! guard, so that a [unit](UNIT) of memory is one in all three, and can be a huge page.
 //!
 //! The kernel lets nobody make a shared mapping writable whose descriptor was not (`mprotect`: EACCES), for as long as it lives.
 //! All descriptors are closed when this is done: a child or a stray `/proc/self/fd` cannot open the file anew.
@@ -40,6 +40,7 @@ pub(crate) struct DualView {
     plan: WindowPlan,
     mark: ForkMark,
     returns_pages: bool,
+    huge_pages: bool,
 }
 
 // SAFETY: the mappings are bound to no thread.
@@ -52,13 +53,17 @@ unsafe impl Sync for DualView {}
 struct Mapping {
     start: NonNull<u8>,
     size: usize,
+    /// Bytes in front of it and behind it that are ours as well: mostly none.
+    slack: [usize; 2],
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let [before, behind] = self.slack;
+        let start = self.start.as_ptr().wrapping_sub(before).cast();
         // SAFETY: mapped by whoever made this value, and pointers into it are used only while its owner lives.
         // A refusal leaves it mapped until the process ends.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
+        let _ = unsafe { munmap(start, before + self.size + behind) };
     }
 }
 
@@ -66,7 +71,7 @@ impl Drop for DualView {
     fn drop(&mut self) {
         if self.mark.is_inherited() {
             // Nothing of ours is there in a child, so whatever is, is another's. A size of zero unmaps nothing.
-            self.write.size = 0;
+            (self.write.size, self.write.slack) = (0, [0; 2]);
         }
     }
 }
@@ -91,10 +96,12 @@ impl DualView {
 
     fn map_once(plan: &WindowPlan, executable: Option<u32>) -> Result<Self, Error> {
         let mark = ForkMark::new()?;
-        let file_size = plan.arenas[SectionKind::ReadOnlyData].end();
-        let file = memory_file(file_size)?;
-        let write = map_file(&file, file_size)?;
-        let read_only = reopen_read_only(file.as_fd(), file_size)?;
+        let end = plan.arenas[SectionKind::ReadOnlyData].end();
+        let in_file = Span::new(GUARD, end).expect("code is behind the first guard");
+        let file = memory_file(in_file.size())?;
+        let write = reserve(end)?;
+        write.fix(in_file, ProtFlags::READ | ProtFlags::WRITE, file.as_fd())?;
+        let read_only = reopen_read_only(file.as_fd(), in_file.size())?;
         drop(file);
 
         let run = reserve(plan.size)?;
@@ -114,24 +121,42 @@ impl DualView {
             plan: plan.clone(),
             mark,
             returns_pages: true,
+            huge_pages: false,
         };
         view.advise()?;
-        view.commit(view.first_page())?;
-        // SAFETY: nobody knows of the page yet.
-        let discarded = unsafe { view.discard(view.first_page()) };
+        let code = view.plan.arenas[SectionKind::Code];
+        let page = page_size().bytes();
+        let first = Span::sized(code.start(), page).expect("a page of the code");
+        view.commit(first)?;
+        let second = Span::sized(first.end(), page).expect("a unit has many pages");
+        if pages::is_resident(view.write_pointer(second)) {
+            view.avoid_huge_pages();
+        } else {
+            view.huge_pages = UNIT.bytes() == pages::huge(page_size());
+        }
+        // SAFETY: nobody knows of the pages yet.
+        let discarded = unsafe { view.discard(code) };
         view.returns_pages = took_back(discarded)?;
         Ok(view)
     }
 
-    fn first_page(&self) -> Span {
-        let code = self.plan.arenas[SectionKind::Code];
-        Span::sized(code.start(), page_size().bytes()).expect("a page of the code")
+    /// Here the system gives huge pages unasked: a byte in use is not to cost one.
+    fn avoid_huge_pages(&self) {
+        let write = (self.write.start, self.write.size);
+        let run = [SectionKind::Code, SectionKind::ReadOnlyData].map(|kind| {
+            let span = self.plan.arenas[kind];
+            (self.pointer(span), span.size())
+        });
+        for (start, size) in run.into_iter().chain([write]) {
+            // SAFETY: mappings of our own.
+            unsafe { pages::avoid_huge_pages(start, size) };
+        }
     }
 
-    /// What the kernel is told once: a child gets no view to write code through, a core dump does not hold it twice, and a
-    /// byte in use does not cost a huge page.
+    /// What the kernel is told once: a child gets no view to write code through, and a core dump does not hold it twice. A byte
+    /// of read-write data does not cost a huge page.
     fn advise(&self) -> Result<(), Error> {
-        let Mapping { start, size } = self.write;
+        let Mapping { start, size, .. } = self.write;
         for (advice, operation) in [
             (Advice::LinuxDontFork, "madvise(MADV_DONTFORK)"),
             (Advice::LinuxDontDump, "madvise(MADV_DONTDUMP)"),
@@ -141,12 +166,9 @@ impl DualView {
                 .and_then(|()| Ok(unsafe { madvise(start.as_ptr().cast(), size, advice) }?))
                 .map_err(failed(operation, size))?;
         }
+        let data = self.plan.arenas[SectionKind::ReadWriteData];
         // SAFETY: as above.
-        unsafe { pages::avoid_huge_pages(start, size) };
-        for (_, &span) in self.plan.arenas.iter() {
-            // SAFETY: as above.
-            unsafe { pages::avoid_huge_pages(self.pointer(span), span.size()) };
-        }
+        unsafe { pages::avoid_huge_pages(self.pointer(data), data.size()) };
         Ok(())
     }
 
@@ -163,6 +185,11 @@ impl DualView {
     /// Whether [`discard`](Self::discard) does anything.
     pub(crate) fn returns_pages(&self) -> bool {
         self.returns_pages
+    }
+
+    /// Whether [`commit_huge`](Self::commit_huge) is worth trying for this kind.
+    pub(crate) fn has_huge_pages(&self, kind: SectionKind) -> bool {
+        self.huge_pages && kind != SectionKind::ReadWriteData
     }
 
     /// Where to run or to read `span`.
@@ -203,6 +230,23 @@ impl DualView {
             .map_err(failed(operation, pages.size()))
     }
 
+    /// Fetches a unit of memory as one huge page, which takes a part of the time that its pages would, and fewer of the CPU's
+    /// entries for addresses. It is asked for, since settings of most systems give no huge pages of a file unasked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`]: there is none in one piece, or the kernel is older than 6.1. A page of it may have memory then.
+    pub(crate) fn commit_huge(&self, unit: Span) -> Result<(), Error> {
+        let first = Span::sized(unit.start(), page_size().bytes()).expect("a page of it");
+        self.commit(first)?; // Where nothing is, nothing can be made one.
+        let start = self.write_pointer(unit);
+        fault::check()
+            // SAFETY: whole pages of the writable view; what is written on them stays.
+            .and_then(|()| unsafe { pages::collapse(start, unit.size()) })
+            .map_err(failed("madvise(MADV_COLLAPSE)", unit.size()))?;
+        self.commit(unit)
+    }
+
     /// Gives the memory of whole pages of one sub-window back. They read as zero from then on.
     ///
     /// # Safety
@@ -233,10 +277,11 @@ impl Mapping {
         unsafe { self.start.add(span.start()) }
     }
 
-    /// Maps a part of a file over the same part of this reservation.
+    /// Maps a part of the file over the same part of this reservation.
     fn fix(&self, span: Span, permission: ProtFlags, file: BorrowedFd<'_>) -> Result<(), Error> {
         let start = self.pointer(span).as_ptr().cast();
-        let (flags, offset) = (MapFlags::SHARED | MapFlags::FIXED, span.start() as u64);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        let offset = (span.start() - GUARD) as u64;
         fault::check()
             .and_then(|()| {
                 // SAFETY: replaces a part of our own reservation, in which nothing is.
@@ -297,19 +342,6 @@ fn memory_file(size: usize) -> Result<OwnedFd, Error> {
     Ok(file)
 }
 
-/// The view to write through, wherever the system places it.
-fn map_file(file: &OwnedFd, size: usize) -> Result<Mapping, Error> {
-    let permission = ProtFlags::READ | ProtFlags::WRITE;
-    let start = fault::check()
-        .and_then(|()| {
-            // SAFETY: a new mapping takes nothing from anybody.
-            Ok(unsafe { mmap(null_mut(), size, permission, MapFlags::SHARED, file, 0) }?)
-        })
-        .map_err(failed("mmap of a view", size))?;
-    let start = NonNull::new(start.cast()).expect("a mapping is not at address zero");
-    Ok(Mapping { start, size })
-}
-
 /// The same file through a descriptor that cannot write. Needs `/proc`, and this thread's part of it: `/proc/self` has the
 /// descriptors of the first thread, which may have ended, or have others by the same numbers.
 fn reopen_read_only(file: BorrowedFd<'_>, size: usize) -> Result<OwnedFd, Error> {
@@ -341,10 +373,16 @@ fn reserve(size: usize) -> Result<Mapping, Error> {
     let kept = unsafe { start.add(skip) };
     // SAFETY: with `size` bytes more it still is inside.
     let behind = unsafe { kept.add(size) };
-    // What is left over at the ends goes back. A refusal leaves it reserved, which costs nothing.
-    for (start, size) in [(start, skip), (behind, slack - skip)] {
+    // What is left over at the ends goes back. What the system refuses to take goes with the rest: at the limit of mappings it
+    // cannot make two of one.
+    let slack = [(start, skip), (behind, slack - skip)].map(|(start, size)| {
         // SAFETY: pages of the mapping outside of what is kept, in which nothing is.
-        let _ = unsafe { munmap(start.as_ptr().cast(), size) };
-    }
-    Ok(Mapping { start: kept, size })
+        let went = size == 0 || unsafe { munmap(start.as_ptr().cast(), size) }.is_ok();
+        if went { 0 } else { size }
+    });
+    Ok(Mapping {
+        start: kept,
+        size,
+        slack,
+    })
 }

@@ -31,6 +31,10 @@ impl DualView {
         match *self {}
     }
 
+    pub(crate) fn has_huge_pages(&self, _kind: SectionKind) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn pointer(&self, _span: Span) -> NonNull<u8> {
         match *self {}
     }
@@ -40,6 +44,10 @@ impl DualView {
     }
 
     pub(crate) fn commit(&self, _pages: Span) -> Result<(), Error> {
+        match *self {}
+    }
+
+    pub(crate) fn commit_huge(&self, _unit: Span) -> Result<(), Error> {
         match *self {}
     }
 

@@ -8,3 +8,5 @@
 mod system;
 
 pub(crate) use system::{RETURNS_PAGES, avoid_huge_pages, populate, release};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use system::{collapse, huge, is_resident};
