@@ -91,7 +91,9 @@ impl SubWindow {
     /// What has to be fetched before a span can be written to, and what is good to fetch soon. Whoever asks has to do it.
     pub(super) fn missing(&mut self, span: Span) -> Option<Missing> {
         let holds = self.pages.hold(span);
-        let ahead = AHEAD.min(self.pages.bytes() / AHEAD_OF_USED);
+        let in_units = self.has_huge_pages && self.pages.bytes() >= HUGE_FROM;
+        let pages = AHEAD.min(self.pages.bytes() / AHEAD_OF_USED);
+        let ahead = if in_units { UNIT.bytes() } else { pages };
         let is_near_the_top = span.end() + ahead / 2 >= self.fetched;
         if holds && !is_near_the_top {
             return None;
@@ -109,8 +111,8 @@ impl SubWindow {
             Span::empty(own.end()) // Pages behind a sealed one may not be writable.
         } else if is_at_the_top {
             let from = self.fetched.max(own.end());
-            is_huge = self.has_unit(from);
-            let ahead = if is_huge { UNIT.bytes() } else { ahead };
+            is_huge = in_units && UNIT.divides(from) && self.size - from >= UNIT.bytes();
+            let ahead = if is_huge { ahead } else { pages };
             let ahead = Span::sized(from, ahead).expect("a window's size is a number");
             // Up to where a unit may begin.
             let next = UNIT.up(from + 1).filter(|_| self.has_huge_pages);
@@ -119,7 +121,7 @@ impl SubWindow {
             Span::new(from, to).unwrap_or(Span::empty(from))
         } else {
             // In what went back and is in use again.
-            self.pages.gap(own.end(), ahead.min(self.size - own.end()))
+            self.pages.gap(own.end(), pages.min(self.size - own.end()))
         };
         if own.is_empty() && ahead.is_empty() {
             return None;
@@ -138,12 +140,6 @@ impl SubWindow {
             is_at_the_top,
             returns: self.returns,
         })
-    }
-
-    /// Whether a unit is to be fetched in one piece from here on. Where none begins, pages lead up to the next one.
-    fn has_unit(&self, from: usize) -> bool {
-        let is_one = UNIT.divides(from) && self.size - from >= UNIT.bytes();
-        is_one && self.has_huge_pages && self.pages.bytes() >= HUGE_FROM
     }
 
     /// A span's own pages were fetched.
