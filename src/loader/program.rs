@@ -41,9 +41,9 @@ pub struct Program {
     by_name: HashTable<u32>,
     hashes: DefaultHashBuilder,
     /// The program's blocks in all threads. Behind the memory, which is where they come from.
-    storage: Option<tls::Storage>,
+    storage: Option<Box<tls::Storage>>,
     /// What it was linked against.
-    _earlier: Vec<Arc<Program>>,
+    _earlier: Box<[Arc<Program>]>,
 }
 
 /// A section of an object, or something that the linker made.
@@ -71,9 +71,9 @@ pub(super) struct Symbol {
 /// Texts, one behind the other.
 #[derive(Debug)]
 struct Names {
-    text: String,
+    text: Box<str>,
     /// By number, where each ends in `text`.
-    ends: Vec<usize>,
+    ends: Box<[usize]>,
 }
 
 impl Names {
@@ -90,7 +90,10 @@ impl Names {
         // Looked at once, since one by one takes longer than all the rest.
         if let Ok(text) = String::from_utf8(text) {
             if ends.iter().all(|&end| text.is_char_boundary(end)) {
-                return Self { text, ends };
+                return Self {
+                    text: text.into(),
+                    ends: ends.into(),
+                };
             }
         }
         let mut text = String::new();
@@ -99,7 +102,10 @@ impl Names {
             text.push_str(&String::from_utf8_lossy(name));
             ends.push(text.len());
         });
-        Self { text, ends }
+        Self {
+            text: text.into(),
+            ends: ends.into(),
+        }
     }
 
     fn get(&self, number: usize) -> &str {
@@ -176,7 +182,7 @@ impl Program {
         Self {
             life: Life::of(automatic).filter(|_| runs_here),
             _debuggers: Registered::default(),
-            _earlier: earlier,
+            _earlier: earlier.into(),
             image,
             runs_here,
             names,
@@ -197,7 +203,7 @@ impl Program {
         ends: Option<ThreadEnds>,
     ) -> Self {
         Self {
-            storage,
+            storage: storage.map(Box::new),
             ends,
             ..self
         }
@@ -257,7 +263,7 @@ impl Program {
     /// back when its thread ends, or the program goes. None is made for a program whose variables are at fixed offsets from the
     /// thread pointer.
     pub fn thread_blocks(&self) -> usize {
-        self.storage.as_ref().map_or(0, tls::Storage::blocks)
+        self.storage.as_ref().map_or(0, |storage| storage.blocks())
     }
 
     /// The memory.
