@@ -22,7 +22,9 @@ use crate::stats::Stats;
 use crate::sys;
 use crate::{icache, trap};
 
+/// Aligned to two lines of a cache, as [`Locked`] is: what changes with each object lies on no line with what does not.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Shared {
     pub(super) backing: Backing,
     pub(super) plan: WindowPlan,
@@ -30,10 +32,14 @@ pub(crate) struct Shared {
     pub(super) after_fork: AfterFork,
     /// Sizes and alignments of spans are multiples of it: a granule, or a page.
     grain: Align,
-    state: Mutex<State>,
+    state: Locked,
     /// Rung when memory became free that [others were about to free](State::is_about_to_free), and somebody waits.
     pub(super) moved: Condvar,
 }
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Locked(Mutex<State>);
 
 impl Shared {
     /// # Errors
@@ -107,7 +113,7 @@ impl Shared {
                 Writing::TwoAddresses => Align::new(GRANULE)?,
                 Writing::SameAddress => page.align(),
             },
-            state: Mutex::new(State::new(sub_windows)),
+            state: Locked(Mutex::new(State::new(sub_windows))),
             moved: Condvar::new(),
         })
     }
@@ -412,7 +418,7 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics between two numbers that belong together, except on a broken law, which a test would have to show.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
