@@ -50,10 +50,9 @@ impl Pages {
     pub(super) fn whole(&self, span: Span) -> Span {
         let align: Align = self.page.align();
         let end = span.end() & !(align.bytes() - 1);
-        let start = align.up(span.start()).filter(|&start| start < end);
-        start
-            .and_then(|start| Span::new(start, end))
-            .unwrap_or(Span::empty(0))
+        let start = align.up(span.start());
+        let pages = start.and_then(|start| Span::new(start, end));
+        pages.unwrap_or(Span::empty(0))
     }
 
     /// Whether all pages around `span` have memory.
@@ -145,13 +144,15 @@ mod tests {
         fn the_bits_are_those_of_a_set_of_pages(
             page in page_sizes(),
             steps in prop::collection::vec((any::<bool>(), 0usize..300, 0usize..200), 1..40),
-            query in (0usize..300 * 65536, 0usize..300 * 65536),
+            query in (0usize..300 * 65536, prop_oneof![0usize..300 * 65536, 0usize..3 * 4096]),
         ) {
             let (mut pages, mut model) = (Pages::new(page), BTreeSet::new());
+            let mut highest = 0;
             for (sets, first, count) in steps {
                 let span = Span::sized(first * page.bytes(), count * page.bytes()).unwrap();
                 if sets {
                     pages.set(span);
+                    highest = highest.max(first + count);
                     model.extend(first..first + count);
                 } else {
                     pages.clear(span);
@@ -167,6 +168,14 @@ mod tests {
             let inside = query.0.div_ceil(page.bytes())..(query.0 + query.1) / page.bytes();
             let counted = if inside.is_empty() { 0 } else { model.range(inside).count() * page.bytes() };
             prop_assert_eq!(pages.bytes_in(pages.inside(span)), counted);
+            let first = query.0 / page.bytes();
+            let most = first + query.1 / page.bytes();
+            let gap = first..(first..most).find(|page| model.contains(page)).unwrap_or(most);
+            let gap = Span::new(gap.start * page.bytes(), gap.end * page.bytes()).unwrap();
+            prop_assert_eq!(pages.gap(query.0, query.1), gap);
+            // A bit for each page up to the highest, and what a growing list has ahead.
+            let bits = pages.bookkeeping() * 8;
+            prop_assert!(bits >= highest && bits < 2 * highest + 4 * 64, "{bits}");
         }
     }
 }

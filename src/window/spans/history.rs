@@ -152,6 +152,7 @@ pub(super) fn check(spans: &Spans, used: &BTreeMap<usize, usize>) {
     assert_eq!(spans.frontier(), tail.start());
     let free: usize = gaps.iter().map(|gap| gap.size()).sum();
     assert_eq!(spans.free_bytes(), free);
+    assert_eq!(spans.granted_bytes(), size - free);
     let largest = gaps.iter().map(|gap| gap.size()).max().unwrap();
     assert!(spans.largest_free() <= largest);
     assert!(spans.largest_free() > largest - largest.div_ceil(64) || largest == 0);
@@ -252,13 +253,17 @@ impl Model {
         check(&self.spans, &self.used);
     }
 
+    /// Also above each free span, to which the one that ends there does not belong.
     fn check_holes_above(&self, offset: usize) {
-        let found = self.spans.holes_above(offset);
-        let found: Vec<Span> = found.into_iter().rev().map(Hole::span).collect();
-        let mut expected = gaps(&self.used, self.end());
-        expected.pop(); // The tail.
-        expected.retain(|gap| gap.end() > offset);
-        assert_eq!(found, expected);
+        let mut gaps = gaps(&self.used, self.end());
+        gaps.pop(); // The tail.
+        let ends = gaps.iter().map(|gap| gap.end());
+        for offset in ends.chain([offset]) {
+            let found = self.spans.holes_above(offset);
+            let found = found.into_iter().rev().map(Hole::span);
+            let expected = gaps.iter().copied().filter(|gap| gap.end() > offset);
+            assert!(found.eq(expected), "above {offset:#x} of {gaps:?}");
+        }
     }
 
     /// What is said to be free can be had.

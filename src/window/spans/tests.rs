@@ -160,6 +160,30 @@ fn a_hole_that_holds_size_and_padding_is_found_behind_many_that_do_not() {
     assert_eq!(model.allocate(64, align(64)), Span::sized(64, 64));
 }
 
+/// The first free span that is large enough for the size alone has no room once it is aligned; nor have four of nearly the size
+/// with padding. One that is a bit larger surely has.
+#[test]
+fn padding_is_reckoned_with_where_sizes_share_a_bin() {
+    let granules = |count: usize| count * GRANULE;
+    for (last, end, tail) in [(512, 3074, 0), (511, 3073, 600)] {
+        let mut model = Model::new(granules(end + tail));
+        let misfits = if tail == 0 { 4 } else { 3 };
+        let mut holes = vec![(1, 300)];
+        holes.extend((1..=misfits).map(|number| (number * 512 + 1, 508)));
+        holes.push((2561, last));
+        for &(start, size) in &holes {
+            model.allocate(granules(start) - model.spans.frontier(), Align::ONE);
+            model.allocate(granules(size), Align::ONE);
+        }
+        model.allocate(granules(end) - model.spans.frontier(), Align::ONE);
+        for (start, _) in holes {
+            model.free_at(granules(start));
+        }
+        let found = model.allocate(4096, align(4096));
+        assert_eq!(found, Span::sized(granules(2816), 4096), "{tail}");
+    }
+}
+
 #[test]
 fn debug_output_counts() {
     let mut spans = Spans::new(0x1000);
