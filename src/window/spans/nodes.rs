@@ -196,17 +196,28 @@ mod tests {
     #[test]
     fn nodes_come_in_order_and_the_lowest_unused_chunk_first() {
         let mut nodes = Nodes::new();
-        let count = 200 * CHUNK as u32;
+        let count = 200 * CHUNK as u32 - 100;
         for own in 1..count {
             assert_eq!(nodes.add(Node::default()), own);
         }
-        for own in [100_000, 5000, 70_000] {
+        for own in [100_000, 5000, 1_300_000, 70_000, 900_000] {
             nodes.remove(own);
         }
-        assert_eq!(nodes.add(Node::default()), 5000);
-        assert_eq!(nodes.add(Node::default()), 70_000);
-        assert_eq!(nodes.add(Node::default()), 100_000);
-        assert_eq!(nodes.add(Node::default()), count);
+        for own in [5000, 70_000, 100_000, 900_000, 1_300_000, count] {
+            assert_eq!(nodes.add(Node::default()), own);
+        }
+    }
+
+    #[test]
+    fn nodes_are_all_that_takes_memory() {
+        let mut nodes = Nodes::new();
+        let count = 200 * CHUNK;
+        (1..count).for_each(|own| assert_eq!(nodes.add(Node::default()), own as u32));
+        let mut rooms = nodes.chunks.iter().map(|chunk| chunk.nodes.capacity());
+        assert!(rooms.all(|room| room == CHUNK), "copied, or larger");
+        let beside = nodes.bookkeeping() - count * size_of::<Node>();
+        let chunks = 200 * size_of::<Chunk>();
+        assert!((chunks..3 * chunks).contains(&beside), "{beside}");
     }
 
     #[test]
