@@ -345,4 +345,108 @@ mod tests {
             }
         }
     }
+
+    /// How often the system is asked while spans are taken, and how often somebody has to wait for a page of its own.
+    fn fetches(sub_window: &mut SubWindow, bytes: usize) -> (usize, usize) {
+        let (mut calls, mut waits) = (0, 0);
+        for _ in 0..bytes / 1184 {
+            let taken = sub_window.take(1184, Align::ONE).unwrap();
+            if let Some(missing) = sub_window.missing(taken.span) {
+                calls += 1;
+                waits += usize::from(!missing.own.is_empty());
+                sub_window.fetched(missing.own);
+                sub_window.fetched_ahead(missing, true);
+            }
+            let used = sub_window.spans.granted_bytes();
+            let most = used + used / 4 + 4 * 4096;
+            assert!(sub_window.committed() <= most, "{most}");
+        }
+        (calls, waits)
+    }
+
+    #[test]
+    fn pages_are_there_before_they_are_reached_and_come_many_at_once() {
+        let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap(), false);
+        let (calls, waits) = fetches(&mut sub_window, MIB);
+        assert!(waits <= 20 && calls <= 50, "{calls}, {waits}");
+        let (calls, waits) = fetches(&mut sub_window, 31 * MIB);
+        assert!(waits == 0 && calls <= 130, "{calls}, {waits}");
+    }
+
+    #[test]
+    fn pages_that_went_back_below_others_come_again_many_at_once() {
+        let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap(), false);
+        let mut grants = fill(&mut sub_window, 32 * MIB);
+        let above = grants.split_off(grants.len() / 2);
+        drop_all(&mut sub_window, grants);
+        let kept = sub_window.committed();
+        let used = sub_window.spans.granted_bytes();
+        assert!(
+            kept < used + KEEP + used / KEEP_OF_USED + 2 * AHEAD,
+            "{kept}"
+        );
+        let mut calls = 0;
+        for _ in 0..above.len() {
+            let taken = sub_window.take(1184, Align::ONE).unwrap();
+            if let Some(missing) = sub_window.missing(taken.span) {
+                calls += 1;
+                sub_window.fetched(missing.own);
+                sub_window.fetched_ahead(missing, true);
+            }
+        }
+        assert!(calls <= 16 * MIB / AHEAD + 10, "{calls}");
+    }
+
+    /// Half of the spans go, every other one.
+    #[test]
+    fn free_pieces_go_back_from_64_kib_on_and_smaller_ones_make_no_call() {
+        for (size, goes) in [(1184, false), (4096, false), (64 << 10, true)] {
+            let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap(), false);
+            let mut kept = Vec::new();
+            let mut gone = Vec::new();
+            while sub_window.spans.granted_bytes() < 32 * MIB {
+                let taken = sub_window.take(size, Align::ONE).unwrap();
+                sub_window.fetched(sub_window.pages.around(taken.span));
+                let list = if kept.len() > gone.len() {
+                    &mut gone
+                } else {
+                    &mut kept
+                };
+                list.push(taken.grant);
+            }
+            let (before, used) = (sub_window.committed(), sub_window.spans.granted_bytes());
+            drop_all(&mut sub_window, gone);
+            let kept = sub_window.committed();
+            if goes {
+                assert!(kept <= used / 2 + KEEP + used / KEEP_OF_USED, "{kept}");
+            } else {
+                assert_eq!(kept, before);
+            }
+        }
+    }
+
+    #[test]
+    fn free_memory_is_kept_up_to_a_mebibyte_and_an_eighth_of_what_is_in_use() {
+        for used in [0, 8, 32] {
+            let mut sub_window = SubWindow::new(64 * MIB, PageSize::new(4096).unwrap(), false);
+            let mut take = |bytes| {
+                let taken = sub_window.take(bytes, Align::ONE).unwrap();
+                sub_window.fetched(sub_window.pages.around(taken.span));
+                taken.grant
+            };
+            let _kept = (used > 0).then(|| take(used * MIB));
+            let grants: Vec<Grant> = (0..64).map(|_| take(MIB / 8)).collect();
+            // From above, so that it is all one piece.
+            let mut grants = grants.into_iter().rev();
+            let returning = grants.find_map(|grant| {
+                let used = sub_window.spans.granted_bytes() - MIB / 8;
+                let returning = sub_window.free(grant);
+                let idle = sub_window.committed() - used;
+                assert_eq!(returning.is_some(), idle > MIB + used / 8, "{idle:#x}");
+                returning
+            });
+            let returning = returning.expect("eight mebibytes are more than is kept");
+            sub_window.returned(returning, true);
+        }
+    }
 }
