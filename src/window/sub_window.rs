@@ -98,9 +98,9 @@ impl SubWindow {
         if holds && !is_near_the_top {
             return None;
         }
-        let is_coming = self.coming > 0 && span.end() > self.coming_from;
-        let is_at_the_top = (is_near_the_top || is_coming) && !self.is_sealed(span);
         let around = self.pages.around(span);
+        let is_coming = self.coming > 0 && around.end() >= self.coming_from;
+        let is_at_the_top = (is_near_the_top || is_coming) && !self.is_sealed(span);
         let own = if holds {
             Span::empty(around.end())
         } else {
@@ -250,6 +250,8 @@ impl SubWindow {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MIB: usize = 1 << 20;
@@ -447,6 +449,37 @@ mod tests {
             });
             let returning = returning.expect("eight mebibytes are more than is kept");
             sub_window.returned(returning, true);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What each thread was told to fetch comes later, in any order, or not at all.
+        #[test]
+        fn what_threads_fetch_in_advance_lies_apart_and_in_the_sub_window(
+            steps in prop::collection::vec((1usize..40_000, any::<prop::sample::Index>(), any::<bool>()), 1..300),
+            refusals in any::<bool>(),
+        ) {
+            let size = 2 * MIB - (64 << 10);
+            let mut sub_window = SubWindow::new(size, PageSize::new(4096).unwrap(), false);
+            let mut coming: Vec<Missing> = Vec::new();
+            for (bytes, which, is_over) in steps {
+                if is_over && !coming.is_empty() {
+                    let missing = coming.swap_remove(which.index(coming.len()));
+                    sub_window.fetched(missing.own);
+                    sub_window.fetched_ahead(missing, !refusals || bytes % 2 == 0);
+                    continue;
+                }
+                let Some(taken) = sub_window.take(bytes, Align::ONE) else { break };
+                let Some(missing) = sub_window.missing(taken.span) else { continue };
+                prop_assert!(missing.own.end() <= size && missing.ahead.end() <= size);
+                for other in &coming {
+                    let is_apart = missing.ahead.end() <= other.ahead.start() || other.ahead.end() <= missing.ahead.start();
+                    prop_assert!(refusals || is_apart, "{:?} and {:?}", missing, other);
+                }
+                coming.push(missing);
+            }
         }
     }
 }
