@@ -41,6 +41,20 @@ fn the_default_is_two_addresses_in_half_a_gigabyte() {
 }
 
 #[test]
+fn branches_are_said_to_reach_all_code_where_they_do() {
+    let call = nearcode::reach::aarch64::range(283).unwrap(); // R_AARCH64_CALL26
+    for mebibytes in [8, 126, 128, 130, 200] {
+        let options = WindowOptions::new().with_code(mebibytes << 20);
+        let window = Window::with_options(&options).unwrap();
+        let first = window.address().get() + (64 << 10);
+        let last = first + window.capabilities().sizes()[SectionKind::Code] as u64 - 4;
+        let reach = [(first, last), (last, first)].map(|(from, to)| call.check(from, to).is_ok());
+        let said = window.capabilities().branches_reach_all_code();
+        assert_eq!(reach, [said; 2], "{mebibytes} MiB");
+    }
+}
+
+#[test]
 fn a_window_without_room_for_all_kinds_is_refused() {
     for writing in WAYS {
         let least = (6 << 20) + (64 << 10);
@@ -176,8 +190,13 @@ fn what_is_committed_is_what_is_in_memory_also_after_code_was_dropped() {
             let code = window.reserve(&AllocationSpace::Sections(&code)).unwrap();
             let image = code.finalize().unwrap();
             assert_eq!(window.stats().committed(), in_memory(), "{way:?}");
+            let before = in_memory();
             drop(image);
             assert_eq!(window.stats().committed(), in_memory(), "{way:?}");
+            // Where permissions change, code goes back at once; else what is beyond what is kept.
+            let goes = way == Writing::SameAddress || size > 2 << 20;
+            let went = goes && window.capabilities().returns_pages();
+            assert_eq!(in_memory() < before, went, "{way:?}: {size:#x} bytes");
         }
     }
 }

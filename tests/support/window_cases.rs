@@ -72,6 +72,7 @@ cases! {
     fresh_memory_is_zero_and_traps_when_it_is_used_again_as_well
     nothing_is_left_of_code_that_was_dropped
     code_at_an_address_that_serves_again_is_the_new_code
+    dropped_code_waits_for_others_and_not_for_long
     threads_that_unload_at_once_lose_no_byte
     a_thread_is_not_refused_what_another_is_just_giving_back
     everything_dropped_is_everything_accounted_for
@@ -400,22 +401,27 @@ fn nothing_is_left_of_code_that_was_dropped(writing: Writing) {
         request(SectionKind::Code, 7, 1), // Where no instruction of AArch64 can begin.
         request(SectionKind::ReadOnlyData, 50, 8),
     ];
-    let beyond = request(SectionKind::Code, 2000, 16);
+    let beyond = request(SectionKind::Code, 2000, 16).with_eh_frame_terminator();
     for finalized in [true, false] {
         let mut manager = SectionMemoryManager::in_window(&window);
         let space = AllocationSpace::Sections(&announced);
         manager.reserve_allocation_space(&space).unwrap();
-        let mut code = Vec::new();
+        let (mut code, mut asked) = (Vec::new(), 0);
         for section in announced.iter().chain([&beyond]) {
             let id = manager.allocate_section(section).unwrap();
             manager.section_mut(id).unwrap().fill(0xab);
+            asked += section.footprint().unwrap();
             if section.kind() == SectionKind::Code {
                 let start = manager.address(id).unwrap().get() as usize;
                 code.push((start as *const u8, section.footprint().unwrap()));
             }
         }
         match finalized {
-            true => drop(manager.finalize_memory().unwrap()),
+            true => {
+                let image = manager.finalize_memory().unwrap();
+                assert_eq!(window.stats().asked(), asked, "with terminators");
+                drop(image);
+            }
             false => drop(manager),
         }
         for (start, size) in code {
@@ -443,6 +449,48 @@ fn code_at_an_address_that_serves_again_is_the_new_code(writing: Writing) {
         *seen.entry(image.address(ids[0]).unwrap()).or_insert(0) += 1;
     }
     assert!(seen.len() < 1000, "addresses are used again");
+    assert_empty(&window);
+}
+
+/// One barrier serves for many functions, or for a mebibyte.
+fn dropped_code_waits_for_others_and_not_for_long(writing: Writing) {
+    let window = window(writing);
+    for (size, count, fewest) in [(64, 1000, 32), (100 << 10, 60, 4)] {
+        let mut manager = SectionMemoryManager::in_window(&window);
+        let section = request(SectionKind::Code, size, 16);
+        let mut images = Vec::new();
+        for _ in 0..count {
+            manager.allocate_section(&section).unwrap();
+            images.push(manager.finalize_memory().unwrap());
+        }
+        let each = window.stats().granted() / count;
+        let (mut waiting, mut barriers) = (window.stats().retired(), 0);
+        for image in images {
+            let before = waiting;
+            drop(image);
+            waiting = window.stats().retired();
+            assert!(waiting <= 1 << 20, "{waiting:#x} bytes wait");
+            assert!(waiting == 0 || waiting == before + each, "{waiting:#x}");
+            barriers += usize::from(waiting == 0);
+        }
+        assert!(barriers > 0 && barriers <= count / fewest, "{barriers}");
+    }
+    // Nothing is worth a barrier for what the window never has; for what it has once all of it is free, one is.
+    drop(publish(&mut SectionMemoryManager::in_window(&window), 1).unwrap());
+    let before = window.stats();
+    assert!(before.retired() > 0);
+    let all = window.capabilities().sizes()[SectionKind::Code];
+    let reserve = |size| {
+        let code = [request(SectionKind::Code, size, 16)];
+        window.reserve(&AllocationSpace::Sections(&code))
+    };
+    let refused = reserve(all + 1);
+    assert!(
+        matches!(refused, Err(Error::WindowExhausted { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(window.stats(), before);
+    drop(reserve(all).unwrap());
     assert_empty(&window);
 }
 
