@@ -123,8 +123,13 @@ fn what_a_child_drops_is_still_there_for_its_parent() {
     if !is_alone_natively("what_a_child_drops_is_still_there_for_its_parent") {
         return;
     }
-    for writing in WAYS {
-        let window = window(writing);
+    let whatever_is_promised = [AfterFork::Freeze, AfterFork::Reuse];
+    for (writing, after_fork) in WAYS
+        .into_iter()
+        .flat_map(|way| whatever_is_promised.map(|after| (way, after)))
+    {
+        let options = options(writing).with_after_fork(after_fork);
+        let window = Window::with_options(&options).unwrap();
         let mut manager = SectionMemoryManager::in_window(&window);
         let mut images: Vec<_> = (0..300)
             .map(|value| Some(publish(&mut manager, value).unwrap()))
