@@ -1,5 +1,9 @@
 //! What happens when the system refuses.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::unix::fs::FileExt;
+use std::thread;
+
 use super::*;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Extent, SectionRequest};
@@ -77,12 +81,15 @@ fn refused_once_a_smaller_window_is_had_down_to_the_floor() {
     let refused_once = |floor| {
         let options = options(Writing::TwoAddresses)
             .with_size(32 << 20)
+            .with_code(8 << 20)
             .with_floor(floor);
         fault::failing(3..4, || Window::with_options(&options)).0
     };
     let window = refused_once(16 << 20).unwrap();
     let size = window.capabilities().size();
     assert!(size <= 16 << 20 && size > 13 << 20, "{size}");
+    let code = window.capabilities().sizes()[SectionKind::Code];
+    assert!(code <= 4 << 20 && code > 3 << 20, "{code}");
     assert_refused(refused_once((16 << 20) + 1));
 }
 
@@ -270,5 +277,52 @@ fn pages_that_the_system_does_not_take_back_are_still_counted() {
         assert_eq!(window.stats().committed(), fetched, "{way:?}");
         drop(window.reserve(&AllocationSpace::Totals(totals)).unwrap());
         assert!(window.stats().committed() < fetched, "{way:?}");
+    }
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn what_never_became_an_object_is_not_executable_as_it_was_written() {
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    for n in 0.. {
+        let window = Window::with_options(&options(Writing::SameAddress)).unwrap();
+        let reservation = filled(&window);
+        let code = window.address().get() + (64 << 10); // Behind the guard.
+        let mut left = [0; 100];
+        memory.read_exact_at(&mut left, code).unwrap();
+        assert_eq!(left, [7; 100]);
+        let ((), failed) = fault::failing(n..usize::MAX, || drop(reservation));
+        memory.read_exact_at(&mut left, code).unwrap();
+        let found = region::query(code as *const u8).unwrap();
+        assert!(!(found.is_executable() && left.contains(&7)), "{n}");
+        if !failed {
+            break;
+        }
+    }
+}
+
+#[test]
+fn whoever_finds_a_window_full_waits_for_who_is_about_to_free_some() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        let all = window.capabilities().sizes()[SectionKind::ReadWriteData];
+        let mut totals = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
+        totals[SectionKind::ReadWriteData] = Extent::new(all, Align::ONE);
+        let reserve = || window.reserve(&AllocationSpace::Totals(totals));
+        let first = reserve().unwrap();
+        // As if a thread were giving pages back.
+        window.0.lock().books.moving += 1;
+        thread::scope(|scope| {
+            let second = scope.spawn(|| reserve().map(drop));
+            while window.0.lock().waiting == 0 {
+                assert!(!second.is_finished(), "{:?}", second.join());
+                thread::yield_now();
+            }
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+        let mut state = window.0.lock();
+        state.books.moving -= 1;
+        assert_eq!((state.waiting, state.books.moving), (0, 0));
     }
 }
