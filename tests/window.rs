@@ -55,6 +55,19 @@ fn branches_are_said_to_reach_all_code_where_they_do() {
 }
 
 #[test]
+fn the_heap_that_a_window_keeps_grows_with_its_objects() {
+    let window = tools::window(Writing::TwoAddresses);
+    let mut manager = SectionMemoryManager::in_window(&window);
+    let before = window.stats().bookkeeping();
+    assert!((1..64 << 10).contains(&before), "{before}");
+    let publish = |value| publish(&mut manager, value).unwrap();
+    let images: Vec<_> = (0..5000).map(publish).collect();
+    // Sixteen bytes for each span, and a bit for each page.
+    let each = (window.stats().bookkeeping() - before) / images.len();
+    assert!((3 * 16..4 * 16).contains(&each), "{each}");
+}
+
+#[test]
 fn a_window_without_room_for_all_kinds_is_refused() {
     for writing in WAYS {
         let least = (6 << 20) + (64 << 10);
