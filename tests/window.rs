@@ -35,6 +35,8 @@ fn the_default_is_two_addresses_in_half_a_gigabyte() {
     for writing in WAYS {
         let window = tools::window(writing);
         assert_eq!(window.capabilities().writing(), writing);
+        let (stats, sizes) = (window.stats(), window.capabilities().sizes());
+        assert_eq!((stats.free(), stats.largest_free()), (sizes, sizes));
         let forbids = window.capabilities().kernel_forbids_writing();
         assert_eq!(forbids, writing == Writing::TwoAddresses);
     }

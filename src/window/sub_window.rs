@@ -392,6 +392,7 @@ mod tests {
             let taken = sub_window.take(1184, Align::ONE).unwrap();
             if let Some(missing) = sub_window.missing(taken.span) {
                 calls += 1;
+                assert_eq!(sub_window.pages.bytes_in(missing.ahead), 0, "{missing:?}");
                 sub_window.fetched(missing.own);
                 sub_window.fetched_ahead(missing, true);
             }

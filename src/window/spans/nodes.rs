@@ -152,12 +152,10 @@ impl Nodes {
         self.lowest = self.lowest.min(index);
     }
 
-    /// Bytes that were touched.
+    /// Bytes that were touched, but for a bit for each chunk.
     pub(super) fn bookkeeping(&self) -> usize {
         let nodes: usize = self.chunks.iter().map(|chunk| chunk.nodes.len()).sum();
-        nodes * size_of::<Node>()
-            + self.chunks.capacity() * size_of::<Chunk>()
-            + self.room.capacity() * size_of::<u64>()
+        nodes * size_of::<Node>() + self.chunks.capacity() * size_of::<Chunk>()
     }
 
     /// How many nodes are in use.
