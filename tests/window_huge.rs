@@ -5,7 +5,6 @@
 #[path = "support/child.rs"]
 mod child;
 #[path = "support/window_tools.rs"]
-#[allow(dead_code)] // What the other tests of windows need.
 mod tools;
 
 use std::fs;
