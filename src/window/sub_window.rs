@@ -348,6 +348,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn units_are_whole_to_the_end_of_a_sub_window() {
+        let size = 16 * MIB - (64 << 10);
+        let mut sub_window = SubWindow::new(size, PageSize::new(4096).unwrap(), true);
+        let mut units = 0;
+        while let Some(taken) = sub_window.take(1184, Align::ONE) {
+            if let Some(missing) = sub_window.missing(taken.span) {
+                assert!(missing.ahead.end() <= size, "{missing:?}");
+                assert!(
+                    !missing.is_huge || missing.ahead.size() == UNIT.bytes(),
+                    "{missing:?}"
+                );
+                units += usize::from(missing.is_huge);
+                sub_window.fetched(missing.own);
+                sub_window.fetched_ahead(missing, true);
+            }
+        }
+        assert_eq!(
+            units, 5,
+            "from 4 MiB on, but for the last one, which is cut"
+        );
+    }
+
     /// How often the system is asked while spans are taken, and how often somebody has to wait for a page of its own.
     fn fetches(sub_window: &mut SubWindow, bytes: usize) -> (usize, usize) {
         let (mut calls, mut waits) = (0, 0);
