@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 
 use crate::error::Error;
+use crate::kind::SectionKind;
 use crate::layout::WindowPlan;
 use crate::num::{Address, Span};
 
