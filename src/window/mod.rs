@@ -36,7 +36,6 @@ pub(crate) use spans::history::History;
 use self::shared::Shared;
 use crate::error::Error;
 use crate::layout::AllocationSpace;
-use crate::memory::Memory;
 use crate::num::Address;
 use crate::reservation::{Content, Reservation};
 use crate::stats::Stats;
@@ -114,8 +113,7 @@ impl Window {
     /// [`Error::Barrier`], [`Error::InheritedWindow`]. Nothing changed.
     pub fn reserve(&self, space: &AllocationSpace<'_>) -> Result<Reservation, Error> {
         let (content, extents) = Content::plan(space)?;
-        let (lease, spans) = self.0.lease(&extents)?;
-        Ok(Reservation::new(content, spans, Memory::Lease(lease)))
+        self.0.reserve(content, &extents)
     }
 }
 

@@ -33,10 +33,7 @@ impl Shared {
         let mut leaving = Leaving::new();
         let mut guard = self.lock();
         let state = &mut *guard;
-        match phase {
-            Phase::Filling => state.books.in_flight -= 1,
-            Phase::Published | Phase::Disarmed => state.books.objects -= 1,
-        }
+        self.strike_out(state, phase != Phase::Filling);
         state.books.asked -= grants.asked();
         for pages in lost {
             state.sub_windows[SectionKind::Code].lost(pages);

@@ -4,6 +4,7 @@
 //! somebody's.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
@@ -17,7 +18,9 @@ use super::sub_window::{Missing, SubWindow, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{Extent, WindowPlan};
+use crate::memory::Memory;
 use crate::num::{Align, Span};
+use crate::reservation::{Content, Reservation};
 use crate::stats::Stats;
 use crate::sys;
 use crate::{icache, trap};
@@ -33,6 +36,7 @@ pub(crate) struct Shared {
     /// Sizes and alignments of spans are multiples of it: a granule, or a page.
     grain: Align,
     state: Locked,
+    objects: Objects,
     /// Rung when memory became free that [others were about to free](State::is_about_to_free), and somebody waits.
     pub(super) moved: Condvar,
 }
@@ -40,6 +44,11 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 #[repr(align(128))]
 struct Locked(Mutex<State>);
+
+/// How many leases are objects. It grows without the lock and falls under it, so that nobody who has it sees more objects than leases.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Objects(AtomicUsize);
 
 impl Shared {
     /// # Errors
@@ -114,6 +123,7 @@ impl Shared {
                 Writing::SameAddress => page.align(),
             },
             state: Locked(Mutex::new(State::new(sub_windows))),
+            objects: Objects::default(),
             moved: Condvar::new(),
         })
     }
@@ -133,44 +143,50 @@ impl Shared {
         Ok(())
     }
 
-    /// Spans for `extents`, each zero or filled with traps, and writable. `asked` bytes of them were asked for.
+    /// A reservation for `content`, which needs `extents`.
     ///
     /// # Errors
     ///
     /// [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`], [`Error::System`], [`Error::Barrier`],
     /// [`Error::InheritedWindow`]. Nothing changed.
-    pub(super) fn lease(
+    pub(super) fn reserve(
         self: &Arc<Self>,
+        content: Box<Content>,
         extents: &PerKind<Extent>,
-    ) -> Result<(Lease, PerKind<Span>), Error> {
+    ) -> Result<Reservation, Error> {
         self.check_own()?;
         // Where the sum does not fit into a number, the spans do not fit into a window.
         let sizes = extents.iter().map(|(_, extent)| extent.size());
         let asked = sizes.fold(0, usize::saturating_add);
         let (taken, mut state) = self.take(extents)?;
-        state.books.in_flight += 1;
+        state.books.leases += 1;
         state.books.asked += asked;
         drop(state);
         let mut spans = self.plan.arenas.map(|arena| Span::empty(arena.start()));
         for (kind, taken) in taken.iter() {
             if let Some(taken) = taken {
                 spans[kind] = self.in_window(kind, taken.span);
-                #[allow(unsafe_code)] // Writes to it.
-                // SAFETY: it was just taken, and made writable.
-                unsafe {
-                    self.clear(kind, spans[kind]);
-                }
             }
         }
         let grants = taken.map(|taken| taken.map(|taken| taken.grant));
-        Ok((Lease::new(Arc::clone(self), grants, asked), spans))
+        let lease = Memory::Lease(Lease::new(Arc::clone(self), grants, asked));
+        let reservation = Reservation::new(content, spans, lease);
+        // Last: the CPU has much to write then, into memory that no cache has, and what needs to know that it is done would wait.
+        for (kind, span) in spans.iter() {
+            #[allow(unsafe_code)] // Writes to it.
+            // SAFETY: it is empty, or was just taken and made writable.
+            unsafe {
+                self.clear(kind, *span);
+            }
+        }
+        Ok(reservation)
     }
 
     /// A span for a section that was not announced.
     ///
     /// # Errors
     ///
-    /// As [`lease`](Self::lease).
+    /// As [`reserve`](Self::reserve).
     pub(super) fn grant(&self, kind: SectionKind, extent: Extent) -> Result<(Grant, Span), Error> {
         self.check_own()?;
         let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
@@ -392,11 +408,20 @@ impl Shared {
     /// A lease becomes an object whose sections have `asked` bytes, not those that were announced. Says how many forks
     /// there were before.
     pub(super) fn enter_object(&self, announced: usize, asked: usize) -> u32 {
-        let mut state = self.lock();
-        state.books.in_flight -= 1;
-        state.books.objects += 1;
-        state.books.asked = state.books.asked - announced + asked;
+        if asked != announced {
+            let mut state = self.lock();
+            state.books.asked = state.books.asked - announced + asked;
+        }
+        self.objects.0.fetch_add(1, Ordering::Relaxed);
         sys::fork_count()
+    }
+
+    /// A lease is none any more. The books are open.
+    pub(super) fn strike_out(&self, state: &mut State, is_object: bool) {
+        state.books.leases -= 1;
+        if is_object {
+            self.objects.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// All of it, at one moment. Zero in a child, whose books they are not.
@@ -404,10 +429,11 @@ impl Shared {
         if self.backing.is_inherited() {
             return Stats::default();
         }
+        let state = self.lock();
         Stats {
             reserved: self.backing.reserved(),
             mappings: self.backing.mappings(),
-            ..self.lock().stats()
+            ..state.stats(self.objects.0.load(Ordering::Relaxed))
         }
     }
 

@@ -23,8 +23,8 @@ pub(super) struct State {
 /// What is in use, and in bytes, what nobody has and nobody can have. A span that is just being taken is in neither.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Books {
-    pub(super) in_flight: usize,
-    pub(super) objects: usize,
+    /// Objects, and what is to become one.
+    pub(super) leases: usize,
     pub(super) asked: usize,
     pub(super) granted: usize,
     pub(super) frozen: usize,
@@ -48,14 +48,14 @@ impl State {
         }
     }
 
-    /// All but what the memory as a whole takes.
-    pub(super) fn stats(&self) -> Stats {
+    /// All but what the memory as a whole takes, where so many leases are objects.
+    pub(super) fn stats(&self, objects: usize) -> Stats {
         let Self {
             books, sub_windows, ..
         } = self;
         Stats {
-            in_flight: books.in_flight,
-            objects: books.objects,
+            in_flight: books.leases - objects,
+            objects,
             asked: books.asked,
             granted: books.granted,
             committed: sum(sub_windows, SubWindow::committed),
