@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::backing::Backing;
 use super::lease::Lease;
 use super::options::{AfterFork, Capabilities, WindowOptions, Writing};
-use super::spans::{GRANULE, Grant};
+use super::spans::{GRANULE, Grant, Room};
 use super::state::{Leaving, State};
 use super::sub_window::{Missing, SubWindow, Taken};
 use crate::error::Error;
@@ -284,6 +284,10 @@ impl Shared {
         let Some(missing) = unready.missing else {
             return Ok(());
         };
+        if missing.wants_room {
+            let room = Room::fetch();
+            self.lock().sub_windows[kind].bring_room(room);
+        }
         let ahead = self.in_window(kind, missing.ahead);
         let came = match missing.is_huge {
             true => self.backing.commit_huge(ahead),

@@ -1,7 +1,7 @@
 //! One kind's part of a window: which spans are whose, and which pages have memory. Offsets count from its start.
 
 use super::pages::Pages;
-use super::spans::{Grant, Spans};
+use super::spans::{Grant, Room, Spans};
 use crate::layout::UNIT;
 use crate::num::{Align, PageSize, Span};
 
@@ -56,6 +56,8 @@ pub(super) struct Missing {
     pub(super) ahead: Span,
     /// Whether these are a unit to fetch in one piece.
     pub(super) is_huge: bool,
+    /// Whether room is to be fetched for what is kept of spans.
+    pub(super) wants_room: bool,
     is_at_the_top: bool,
     returns: u32,
 }
@@ -123,7 +125,8 @@ impl SubWindow {
             // In what went back and is in use again.
             self.pages.gap(own.end(), pages.min(self.size - own.end()))
         };
-        if own.is_empty() && ahead.is_empty() {
+        let wants_room = self.spans.wants_room();
+        if own.is_empty() && ahead.is_empty() && !wants_room {
             return None;
         }
         if is_at_the_top {
@@ -137,9 +140,14 @@ impl SubWindow {
             own,
             ahead,
             is_huge,
+            wants_room,
             is_at_the_top,
             returns: self.returns,
         })
+    }
+
+    pub(super) fn bring_room(&mut self, room: Room) {
+        self.spans.bring_room(room);
     }
 
     /// A span's own pages were fetched.

@@ -25,6 +25,7 @@ use std::iter;
 use std::num::NonZeroU32;
 
 use self::bins::{Bins, bin_for, bin_of};
+pub(crate) use self::nodes::Room;
 use self::nodes::{FIRST, FREE, Node, Nodes, ROOT, TAGS};
 use crate::num::{Align, Span};
 
@@ -239,6 +240,15 @@ impl Spans {
         }
         found.retain(|hole| hole.span().end() > offset);
         found
+    }
+
+    /// Whether it is good to [bring room](Self::bring_room) for what is kept, before it is needed.
+    pub(crate) fn wants_room(&self) -> bool {
+        self.nodes.wants_room()
+    }
+
+    pub(crate) fn bring_room(&mut self, room: Room) {
+        self.nodes.bring_room(room);
     }
 
     /// The bytes of the heap that the allocator itself takes.

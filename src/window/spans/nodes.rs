@@ -54,11 +54,13 @@ pub(super) struct Nodes {
     /// Node n is in chunk n / CHUNK.
     chunks: Vec<Chunk>,
     /// Invariant: bit c is set if chunk c has an unused node.
-    room: Vec<u64>,
+    with_room: Vec<u64>,
     /// Invariant: the lowest chunk with an unused node, or the next one to come.
     lowest: usize,
     /// A chunk without nodes that is kept, so that one node does not fetch and drop a chunk again and again.
     spare: Option<usize>,
+    /// For the next chunk.
+    coming: Option<Room>,
 }
 
 /// Nodes of a chunk: 128 KiB, which a heap asks the system for in one piece. Many small pieces would make it grow step by step,
@@ -71,17 +73,31 @@ struct Chunk {
     /// while none of them is used.
     nodes: Vec<Node>,
     live: u32,
+    /// Whether all of the memory was touched.
+    is_fetched: bool,
     /// One more than the first unused node, or 0; the others follow by [`Node::above`]. Behind them `nodes` can still grow.
     unused: u32,
+}
+
+/// Memory for a chunk, fetched where nobody waits for it: whoever touches memory first waits for the system to find it.
+pub(crate) struct Room(Vec<Node>);
+
+impl Room {
+    pub(crate) fn fetch() -> Self {
+        let mut nodes = vec![Node::unused(0); CHUNK]; // Not zero, which would only be promised.
+        nodes.clear();
+        Self(nodes)
+    }
 }
 
 impl Nodes {
     pub(super) fn new() -> Self {
         let mut nodes = Self {
             chunks: Vec::new(),
-            room: Vec::new(),
+            with_room: Vec::new(),
             lowest: 0,
             spare: None,
+            coming: None,
         };
         assert!(
             nodes.add(Node::default()) == ROOT,
@@ -96,8 +112,8 @@ impl Nodes {
         let index = self.lowest;
         if index == self.chunks.len() {
             self.chunks.push(Chunk::default());
-            self.room.resize(index / 64 + 1, 0);
-            self.room[index / 64] |= 1 << (index % 64);
+            self.with_room.resize(index / 64 + 1, 0);
+            self.with_room[index / 64] |= 1 << (index % 64);
         }
         let chunk = &mut self.chunks[index];
         let slot = match chunk.unused.checked_sub(1) {
@@ -109,7 +125,9 @@ impl Nodes {
             }
             None => {
                 if chunk.nodes.capacity() == 0 {
-                    chunk.nodes.reserve_exact(CHUNK);
+                    let room = self.coming.take();
+                    chunk.is_fetched = room.is_some();
+                    chunk.nodes = room.map_or_else(|| Vec::with_capacity(CHUNK), |room| room.0);
                 }
                 chunk.nodes.push(node);
                 chunk.nodes.len() - 1
@@ -117,7 +135,7 @@ impl Nodes {
         };
         chunk.live += 1;
         if chunk.live as usize == CHUNK {
-            self.room[index / 64] &= !(1 << (index % 64));
+            self.with_room[index / 64] &= !(1 << (index % 64));
             self.lowest = self.next_with_room(index / 64);
         }
         if self.spare == Some(index) {
@@ -126,9 +144,19 @@ impl Nodes {
         (index * CHUNK + slot) as u32
     }
 
+    /// Whether the next chunk is near, and has no memory.
+    pub(super) fn wants_room(&self) -> bool {
+        let is_last = self.lowest + 1 == self.chunks.len();
+        is_last && self.coming.is_none() && self.chunks[self.lowest].nodes.len() >= CHUNK / 2
+    }
+
+    pub(super) fn bring_room(&mut self, room: Room) {
+        self.coming.get_or_insert(room); // Two may have found it wanting.
+    }
+
     /// The lowest chunk with room that a word from this one on knows of.
     fn next_with_room(&self, word: usize) -> usize {
-        let words = self.room.iter().enumerate().skip(word);
+        let words = self.with_room.iter().enumerate().skip(word);
         let mut chunks = words
             .filter(|(_, bits)| **bits != 0)
             .map(|(word, bits)| word * 64 + bits.trailing_zeros() as usize);
@@ -148,13 +176,18 @@ impl Nodes {
                 *chunk = Chunk::default();
             }
         }
-        self.room[index / 64] |= 1 << (index % 64);
+        self.with_room[index / 64] |= 1 << (index % 64);
         self.lowest = self.lowest.min(index);
     }
 
     /// Bytes that were touched, but for a bit for each chunk.
     pub(super) fn bookkeeping(&self) -> usize {
-        let nodes: usize = self.chunks.iter().map(|chunk| chunk.nodes.len()).sum();
+        let touched = |chunk: &Chunk| match chunk.is_fetched {
+            true => chunk.nodes.capacity(),
+            false => chunk.nodes.len(),
+        };
+        let coming = self.coming.as_ref().map_or(0, |room| room.0.capacity());
+        let nodes = self.chunks.iter().map(touched).sum::<usize>() + coming;
         nodes * size_of::<Node>() + self.chunks.capacity() * size_of::<Chunk>()
     }
 
@@ -216,6 +249,31 @@ mod tests {
         let beside = nodes.bookkeeping() - count * size_of::<Node>();
         let chunks = 200 * size_of::<Chunk>();
         assert!((chunks..3 * chunks).contains(&beside), "{beside}");
+    }
+
+    #[test]
+    fn the_next_chunk_takes_the_room_that_was_brought_when_it_was_wanted() {
+        let mut nodes = Nodes::new();
+        let mut brought = Vec::new();
+        for own in 1..10 * CHUNK {
+            assert_eq!(
+                nodes.wants_room(),
+                brought.len() <= own / CHUNK && own % CHUNK >= CHUNK / 2
+            );
+            if nodes.wants_room() && brought.len() < 5 {
+                let room = Room::fetch();
+                brought.push(room.0.as_ptr());
+                let before = nodes.bookkeeping();
+                nodes.bring_room(room);
+                assert_eq!(nodes.bookkeeping() - before, CHUNK * size_of::<Node>());
+            }
+            assert_eq!(nodes.add(Node::default()), own as u32);
+        }
+        let chunks: Vec<_> = nodes.chunks[1..=5]
+            .iter()
+            .map(|chunk| chunk.nodes.as_ptr())
+            .collect();
+        assert_eq!(chunks, brought);
     }
 
     #[test]
