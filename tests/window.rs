@@ -174,11 +174,7 @@ fn memory_that_came_before_the_system_refused_the_rest_goes_back() {
         totals[SectionKind::ReadWriteData] = Extent::new(8 << 20, Align::ONE);
         let refused = window.reserve(&AllocationSpace::Totals(totals));
         assert!(matches!(refused, Err(Error::System { .. })), "{refused:?}");
-        let mut resident = vec![0; fetched / page];
-        // SAFETY: still mapped, and one byte for each page.
-        let asked = unsafe { libc::mincore(start as *mut _, fetched, resident.as_mut_ptr()) };
-        assert_eq!(asked, 0);
-        let resident = resident.iter().filter(|&&page| page & 1 != 0).count() * page;
+        let resident = tools::in_memory(&(start..start + fetched));
         assert!(resident <= 1 << 20, "{way:?}: {resident} bytes");
     }
 }
@@ -190,16 +186,7 @@ fn what_is_committed_is_what_is_in_memory_also_after_code_was_dropped() {
     }
     for way in WAYS {
         let window = tools::window(way);
-        let in_memory = || {
-            let range = tools::range(&window);
-            let page = rustix::param::page_size();
-            let mut resident = vec![0; range.len() / page];
-            let start = range.start as *mut _;
-            // SAFETY: it is mapped, and there is one byte for each page.
-            let asked = unsafe { libc::mincore(start, range.len(), resident.as_mut_ptr()) };
-            assert_eq!(asked, 0);
-            resident.iter().filter(|&&page| page & 1 != 0).count() * page
-        };
+        let in_memory = || tools::in_memory(&tools::range(&window));
         for size in [300 << 10, 3 << 20] {
             let code = [tools::request(SectionKind::Code, size, 16)];
             let code = window.reserve(&AllocationSpace::Sections(&code)).unwrap();

@@ -33,16 +33,6 @@ fn in_huge_pages(range: &std::ops::Range<usize>) -> usize {
     bytes
 }
 
-/// Bytes of a range that have memory, in this process or another.
-fn in_memory(start: usize, size: usize) -> usize {
-    let page = rustix::param::page_size();
-    let mut resident = vec![0; size / page];
-    // SAFETY: it is mapped, and there is one byte for each page.
-    let asked = unsafe { libc::mincore(start as *mut _, size, resident.as_mut_ptr()) };
-    assert_eq!(asked, 0);
-    resident.iter().filter(|&&page| page & 1 != 0).count() * page
-}
-
 /// Whether this kernel makes one huge page of a file's pages when it is asked to, and only then: tried without the crate. Where it
 /// gives them unasked, a window declines them.
 fn kernel_collapses() -> bool {
@@ -57,11 +47,11 @@ fn kernel_collapses() -> bool {
     unsafe { mmap(start, HUGE, permission, flags, &file, 0) }.unwrap();
     // SAFETY: it is writable, and the file is as long.
     unsafe { start.cast::<u8>().write(1) };
-    let address = start.addr();
-    let is_asked = in_memory(address, HUGE) == rustix::param::page_size();
+    let range = start.addr()..start.addr() + HUGE;
+    let is_asked = tools::in_memory(&range) == rustix::param::page_size();
     // SAFETY: the content stays. MADV_COLLAPSE is 25 (linux/mman.h).
     let collapsed = unsafe { libc::madvise(start, HUGE, 25) } == 0;
-    let is_huge = is_asked && collapsed && in_huge_pages(&(address..address + HUGE)) == HUGE;
+    let is_huge = is_asked && collapsed && in_huge_pages(&range) == HUGE;
     // SAFETY: the whole mapping, which nobody uses any more.
     unsafe { munmap(room, 2 * HUGE) }.unwrap();
     is_huge
@@ -95,7 +85,7 @@ fn much_memory_comes_in_huge_pages_and_goes_back_by_the_byte() {
     let options = options.with_size(96 << 20).with_code(32 << 20);
     let window = Window::with_options(&options).unwrap();
     let range = tools::range(&window);
-    let in_memory = || in_memory(range.start, range.len());
+    let in_memory = || tools::in_memory(&range);
 
     let little: Vec<_> = (0..10).map(|number| publish(&window, number)).collect();
     assert!(

@@ -17,8 +17,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::tools::{
-    KernelsMap, assert_accounted, assert_empty, assert_unchanged, bytes, cut, mapped, poke, range,
-    request, returning, run,
+    KernelsMap, assert_accounted, assert_empty, assert_unchanged, bytes, cut, in_memory, mapped,
+    poke, range, request, returning, run,
 };
 
 /// Where memory may come from.
@@ -359,12 +359,7 @@ fn assert_returned(window: &Window) {
     let sizes = window.capabilities().sizes();
     let end = inside.end - (64 << 10); // The last guard.
     let start = end - sizes[SectionKind::ReadWriteData];
-    let page = region::page::size();
-    let mut resident = vec![0; (end - start) / page];
-    // SAFETY: it is mapped, and there is a byte for each page.
-    let asked = unsafe { libc::mincore(start as *mut _, end - start, resident.as_mut_ptr()) };
-    assert_eq!(asked, 0);
-    let resident = resident.iter().filter(|&&page| page & 1 != 0).count() * page;
+    let resident = in_memory(&(start..end));
     let goes_back = resident <= 1280 << 10;
     assert_eq!(
         goes_back,

@@ -334,6 +334,23 @@ pub fn cut(mappings: &[Mapping], range: Range<usize>) -> Vec<Mapping> {
         .collect()
 }
 
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    /// The C library's (`mincore(2)`). The fuzz targets, which have this file as well, do without libc's declarations.
+    fn mincore(start: *mut u8, len: usize, resident: *mut u8) -> i32;
+}
+
+/// Bytes of a range that have memory, in this process or another.
+#[cfg(target_os = "linux")]
+pub fn in_memory(range: &Range<usize>) -> usize {
+    let page = region::page::size();
+    let mut resident = vec![0; range.len() / page];
+    // SAFETY: there is one byte for each page; where nothing is mapped it is an error.
+    let asked = unsafe { mincore(range.start as *mut u8, range.len(), resident.as_mut_ptr()) };
+    assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+    resident.iter().filter(|&&page| page & 1 != 0).count() * page
+}
+
 /// What is mapped, apart from what grows by itself, in pieces that touch.
 pub fn mapped(map: &mut KernelsMap) -> Vec<(usize, usize, [u8; 4])> {
     let mut pieces: Vec<(usize, usize, [u8; 4])> = Vec::new();
