@@ -5,6 +5,8 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/objects.rs"]
 mod objects;
 mod support;
@@ -12,7 +14,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use nearcode::loader::{LoadError, Loader, Placement, Program, ProgramSection};
+use nearcode::loader::{Library, LoadError, Loader, Placement, Program, ProgramSection};
 use nearcode::{Address, SectionMemoryManager, SectionRequest, Window};
 
 use objects::{File, call, link, number};
@@ -84,6 +86,30 @@ fn destructors_run_once_when_the_program_is_dropped_and_only_if_constructors_did
     unsafe { program.initialize(&[]) }.unwrap();
     program.into_image().leak();
     assert_eq!(said(), 1, "who keeps the memory keeps the program");
+}
+
+#[test]
+fn constructors_see_what_those_before_them_set_and_an_empty_environment_if_there_is_none() {
+    if !child::is_alone(
+        "constructors_see_what_those_before_them_set_and_an_empty_environment_if_there_is_none",
+    ) {
+        return;
+    }
+    let text = "extern int setenv(const char *, const char *, int), clearenv(void), strcmp(const char *, const char *);\n\
+        static int first, second, third;\n\
+        #define CONSTRUCTOR(n) __attribute__((constructor(n))) static void at_##n(int count, char **arguments, char **variables)\n\
+        static int number(char **variables) { int n = 0; while (variables[n]) ++n; return n; }\n\
+        CONSTRUCTOR(101) { first = number(variables); setenv(\"NEARCODE_SET\", \"1\", 1); }\n\
+        CONSTRUCTOR(102) { second = number(variables); clearenv(); }\n\
+        CONSTRUCTOR(103) { third = count + (arguments[0] != 0) + number(variables); }\n\
+        int before(void) { return first; } int after(void) { return second; } int cleared(void) { return third; }\n";
+    let there = std::env::vars_os().count() as i32;
+    let process = Library::process().unwrap();
+    let program = link(&[c("sets_variables", text)], &process).unwrap();
+    // SAFETY: no other thread looks at the environment.
+    unsafe { program.initialize(&[]) }.unwrap();
+    let seen = ["before", "after", "cleared"].map(|name| call(&program, name));
+    assert_eq!(seen, [there, there + 1, 0]);
 }
 
 /// Registrations of three objects, one of which has none, and another has them in two pieces.

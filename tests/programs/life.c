@@ -28,8 +28,11 @@ __attribute__((section(".ctors"), used)) static function NAMED(first_) = NAMED(c
 __attribute__((section(".ctors"), used)) static function NAMED(second_) = NAMED(ctors_second_);
 __attribute__((section(".ctors.65000"), used)) static function NAMED(numbered_) = NAMED(ctors_65000_);
 
-__attribute__((constructor(102))) static void NAMED(arguments_)(int count, char **arguments) {
-    printf("%d arguments, the last one %s\n", count, arguments[count - 1]);
+extern char **environ;
+
+__attribute__((constructor(102))) static void NAMED(arguments_)(int count, char **arguments, char **environment) {
+    printf("%d arguments, the last one %s, then %p\n", count, arguments[count - 1], (void *)arguments[count]);
+    printf("the environment: %d\n", environment == environ && environment[0] != 0);
 }
 
 /* Decided when the program starts; called, and its address taken, from both objects. */
@@ -51,8 +54,9 @@ extern void *__dso_handle;
 extern int __cxa_atexit(void (*)(void *), void *, void *);
 static void with_argument(void *text) { puts(text); }
 
-int main(int count, char **arguments) {
+int main(int count, char **arguments, char **environment) {
     printf("main %d %s\n", count - 1, arguments[count - 1]);
+    printf("the same environment: %d\n", environment == environ);
     printf("%d %d %d\n", chosen_1(1), chosen_2(2), in_data(3));
     printf("one address: %d %d\n", pointer_2() == chosen_2, in_data == chosen_2);
     printf("%d %d\n", call_own_1(4), call_own_2(5));

@@ -10,6 +10,15 @@
     path = "choice_others.rs"
 )]
 mod choice;
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    path = "environment_linux.rs"
+)]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    path = "environment_others.rs"
+)]
+mod environment;
 #[cfg_attr(unix, path = "exit_unix.rs")]
 #[cfg_attr(not(unix), path = "exit_others.rs")]
 mod exit;
@@ -21,6 +30,7 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use self::choice::choose;
+use self::environment::environment;
 use self::exit::run_registered;
 pub(super) use self::thread_end::{AT_THREAD_END, ThreadEnds, at_thread_end};
 use super::automatic::{Array, Automatic, Indirect};
@@ -94,15 +104,15 @@ impl Life {
                 unsafe { slot.write(target) };
             }
             let mut arguments = Arguments::new(arguments);
-            let count = arguments.count();
-            let strings = arguments.pointers.as_mut_ptr();
             for function in self.automatic.constructors.iter().flat_map(functions) {
                 type Constructor = unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char);
                 // SAFETY: an array of constructors holds functions that can be called so: those that take no arguments do not
                 // look at them.
                 let function = unsafe { transmute::<*const (), Constructor>(function) };
-                // SAFETY: by this function's contract. The environment is empty: it ends where the arguments do.
-                unsafe { function(count, strings, strings.wrapping_add(count as usize)) };
+                // For each anew: the one before may have set variables, which moves them.
+                let (count, strings, environment) = arguments.as_c_passes_them();
+                // SAFETY: by this function's contract.
+                unsafe { function(count, strings, environment) };
             }
             arguments
         });
@@ -181,15 +191,23 @@ impl Arguments {
         }
     }
 
-    /// `argc`.
-    fn count(&self) -> c_int {
-        c_int::try_from(self.pointers.len() - 1).expect("arguments fit into memory")
+    /// `argc`, `argv`, and the environment, as the GNU C library passes them to constructors, and Unix to `main`. Without an
+    /// environment an empty one: it ends where the arguments do.
+    fn as_c_passes_them(&mut self) -> (c_int, *mut *mut c_char, *mut *mut c_char) {
+        let count = self.pointers.len() - 1;
+        let strings = self.pointers.as_mut_ptr();
+        let environment = match environment() {
+            none if none.is_null() => strings.wrapping_add(count),
+            own => own,
+        };
+        let count = c_int::try_from(count).expect("arguments fit into memory");
+        (count, strings, environment)
     }
 }
 
 impl Program {
     /// Decides for indirect functions, and runs the constructors, in the order of linkers. They are called with `arguments`
-    /// and an empty environment. From the second time on nothing happens.
+    /// and the environment of the process, on Linux; elsewhere with an empty one. From the second time on nothing happens.
     ///
     /// When the program is dropped, its destructors run: first what it registered by `__cxa_atexit`, as C++ objects do, then
     /// its `.fini_array`s, on the thread that drops it.
@@ -246,7 +264,7 @@ impl Program {
     }
 
     /// [Initializes](Self::initialize) the program, calls the function called `entry` as C calls `main`, with copies of
-    /// `arguments`, and returns its result.
+    /// `arguments` and the environment that constructors get, and returns its result.
     ///
     /// # Errors
     ///
@@ -254,18 +272,20 @@ impl Program {
     ///
     /// # Safety
     ///
-    /// `entry` is an `int (int, char **)` that keeps no argument beyond the call. The contract of
-    /// [`initialize`](Self::initialize) holds.
+    /// `entry` is an `int (int, char **)`, or takes the environment as well, and keeps no argument beyond the call. The
+    /// contract of [`initialize`](Self::initialize) holds.
     pub unsafe fn run_main(&self, entry: &str, arguments: &[CString]) -> Result<i32, LoadError> {
-        type Main = unsafe extern "C" fn(c_int, *mut *mut c_char) -> c_int;
+        type Main = unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) -> c_int;
         self.callable(entry)?; // Before anything runs.
         // SAFETY: the contract is the same.
         unsafe { self.initialize(arguments) }?;
         // SAFETY: the type is the caller's promise; the program lives as long as `self` is borrowed.
         let main: Main = unsafe { self.function(entry) }?;
         let mut arguments = Arguments::new(arguments);
-        // SAFETY: argc, argv and the strings are as C says they are, for as long as the call lasts.
-        Ok(unsafe { main(arguments.count(), arguments.pointers.as_mut_ptr()) })
+        let (count, strings, environment) = arguments.as_c_passes_them();
+        // SAFETY: argc, argv and the strings are as C says they are, for as long as the call lasts. Who takes no environment does
+        // not look at it.
+        Ok(unsafe { main(count, strings, environment) })
     }
 
     /// The code that a symbol names.
