@@ -254,7 +254,7 @@ const DAMAGES: [(&str, Damage); 29] = [
     ("Invalid ELF section size or offset", |v| {
         v.put(v.header(".text") + 24, &[0xff; 8])
     }),
-    ("Invalid ELF section name", |v| {
+    ("a section's name is not in the file", |v| {
         v.put(v.header(".text"), &[0xff; 4])
     }),
     ("a section's name is not text", |v| {
@@ -268,7 +268,7 @@ const DAMAGES: [(&str, Damage); 29] = [
     ("letters is in a section that does not exist", |v| {
         v.put(v.symbol("letters") + 6, &[0x00, 0xff])
     }),
-    ("Invalid ELF symbol name", |v| {
+    ("a symbol's name is not in the file", |v| {
         v.put(v.symbol("letters"), &[0xff; 4])
     }),
     ("s\u{fffd}rlen is in a section that does not exist", |v| {

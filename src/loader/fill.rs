@@ -320,7 +320,7 @@ impl<'data> Linker<'_, 'data> {
         misfit: Misfit,
     ) -> LoadError {
         let place = site.place(relocation.offset);
-        let symbol = text(site.object.symbols[relocation.symbol].name);
+        let symbol = text(site.object.symbols[relocation.symbol].name());
         let source = match misfit {
             Misfit::Unplaced(reason) => return reason.at(place, symbol),
             Misfit::Range(source) => Box::new(source),

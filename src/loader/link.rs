@@ -2,7 +2,7 @@
 
 use super::automatic::{Automatic, Indirect};
 use super::error::LoadError;
-use super::execute::{AT_THREAD_END, ThreadEnds, TrueEhFrames, at_thread_end};
+use super::execute::{AT_THREAD_END, Life, TrueEhFrames, at_thread_end};
 use super::fill::Linker;
 use super::item::{Content, Item};
 use super::location::locations;
@@ -10,7 +10,7 @@ use super::machine::Machine;
 use super::memory::{Attempt, Map, check_names};
 use super::object::Place;
 use super::plan::Plan;
-use super::program::{Program, Section, Symbol};
+use super::program::{Needs, Program, Section, Symbol};
 use super::resolver::Resolver;
 use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups};
 use super::{Loader, Placement, tls};
@@ -113,14 +113,13 @@ pub(super) fn link(
     }
     let sections = Linker::program_sections(&plans);
     let symbols = linker.program_symbols();
-    let automatic = linker.automatic();
-    let program = Program::new(
-        image, automatic, earlier, runs_here, &objects, sections, &symbols,
-    );
-    let ends = map.handle().filter(|_| runs_here).map(ThreadEnds::new);
-    Ok(program
-        .with_threads(storage, ends)
-        .with_debuggers(debuggers))
+    let mut program = Program::new(image, runs_here, &objects, sections, &symbols);
+    program.debuggers = debuggers;
+    if runs_here {
+        program.life = Life::of(linker.automatic());
+    }
+    program.needs = Needs::of(storage, earlier);
+    Ok(program)
 }
 
 /// The memory for a symbol, if it is a common one.

@@ -9,6 +9,7 @@ use super::error::LoadError;
 use super::item::{Content, Item, requests};
 use super::object::Object;
 use super::plan::Plan;
+use super::program::MAX_NAMES;
 use super::symbols::SymbolId;
 use super::{Elsewhere, Sections};
 use crate::error::Error;
@@ -25,11 +26,17 @@ use crate::num::{Address, Align, Span};
 ///
 /// [`LoadError::TooLarge`].
 pub(super) fn check_names(objects: &[Object<'_>], limit: usize) -> Result<(), LoadError> {
+    let mut all = 0usize;
     for object in objects {
-        let sections = object.sections.iter().flatten();
-        let symbols = object.globals().map(|symbol| symbol.name.len());
-        let needed = sections.map(|section| section.name.len()).chain(symbols);
-        let needed = needed.fold(0, usize::saturating_add);
+        let needed = object.names;
+        // The linker makes at most two sections for a symbol, with names of five bytes, and few others.
+        let made = object.symbols.len().saturating_add(2).saturating_mul(16);
+        let own = object.name.len().saturating_add(needed);
+        all = all.saturating_add(own).saturating_add(made);
+        let (needed, limit) = match needed > limit {
+            true => (needed, limit),
+            false => (all, MAX_NAMES),
+        };
         if needed > limit {
             return Err(LoadError::TooLarge {
                 object: object.name.clone(),

@@ -25,6 +25,7 @@
 
 mod aarch64;
 mod automatic;
+mod by_name;
 mod error;
 mod execute;
 mod fill;
@@ -154,7 +155,7 @@ impl<'data> Loader<'data> {
     }
 
     /// Decides how much a link may reserve, in bytes: the sum of what its sections, GOTs and stubs take up, each rounded up to its
-    /// alignment. 1 GiB if nobody decides. As much may the names in each object come to, which a program keeps.
+    /// alignment. 1 GiB if nobody decides. As much may the names in each object come to, which a program keeps, but 1.3 GiB in all.
     pub fn with_max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self

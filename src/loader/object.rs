@@ -3,9 +3,11 @@
 //! Law: what comes out of here is consistent. Section and symbol indices were checked, contents are as long as they say. What it
 //! takes up is in proportion to the file: contents, names and relocations stay where they are.
 
+use std::ffi::CStr;
+
 use object::elf::{self, FileHeader64, Rela64, SectionHeader64, Sym64};
-use object::read::SymbolIndex;
 use object::read::elf::{FileHeader, Rela as _, SectionHeader, SectionTable, Sym, SymbolTable};
+use object::read::{SectionIndex, SymbolIndex};
 use object::{Endianness, LittleEndian, U32};
 
 use super::error::LoadError;
@@ -28,6 +30,10 @@ pub(super) struct Object<'data> {
     /// The numbers of section 0 and symbol 0 among those of all objects of the program, counted object by object.
     pub(super) first_section: usize,
     pub(super) first_symbol: usize,
+    /// How many symbols are global.
+    pub(super) globals: usize,
+    /// What their names and those of sections come to, in bytes.
+    pub(super) names: usize,
     /// Sections of which a program keeps one copy.
     pub(super) groups: Vec<Group<'data>>,
 }
@@ -60,7 +66,8 @@ pub(super) struct Relocation {
 
 #[derive(Debug)]
 pub(super) struct Symbol<'data> {
-    pub(super) name: &'data [u8],
+    /// Of a local symbol, with what is behind it: it is for messages only.
+    name: &'data [u8],
     pub(super) binding: Binding,
     pub(super) scope: Scope,
     pub(super) place: Place,
@@ -68,7 +75,14 @@ pub(super) struct Symbol<'data> {
     pub(super) size: u64,
 }
 
-impl Symbol<'_> {
+impl<'data> Symbol<'data> {
+    pub(super) fn name(&self) -> &'data [u8] {
+        match self.binding {
+            Binding::Local => up_to_zero(self.name),
+            Binding::Global | Binding::Weak => self.name,
+        }
+    }
+
     /// Symbol 0.
     const NONE: Self = Self {
         name: b"",
@@ -160,22 +174,7 @@ impl<'data> Object<'data> {
         machine: Machine,
         others: &[Self],
     ) -> Result<Self, LoadError> {
-        let reader = Reader { name, bytes };
-        let mut object = reader.read(machine)?;
-        if let Some(last) = others.last() {
-            object.first_section = last.first_section + last.sections.len();
-            object.first_symbol = last.first_symbol + last.symbols.len();
-        }
-        match u32::try_from(object.first_symbol + object.symbols.len()) {
-            Ok(_) => Ok(object),
-            Err(_) => Err(reader.malformed("with it there are too many symbols to number them")),
-        }
-    }
-
-    /// The global symbols.
-    pub(super) fn globals(&self) -> impl Iterator<Item = &Symbol<'data>> {
-        let is_global = |symbol: &&Symbol<'_>| symbol.binding != Binding::Local;
-        self.symbols.iter().filter(is_global)
+        Reader { name, bytes }.read(machine, others)
     }
 }
 
@@ -197,7 +196,7 @@ impl<'data> Reader<'_, 'data> {
         result.map_err(|reason| self.malformed(reason))
     }
 
-    fn read(&self, machine: Machine) -> Result<Object<'data>, LoadError> {
+    fn read(&self, machine: Machine, others: &[Object<'data>]) -> Result<Object<'data>, LoadError> {
         let header = FileHeader64::<Endianness>::parse(self.bytes);
         let header = header.map_err(|_| match self.bytes {
             [b'!', b'<', b'a', b'r', b'c', b'h', b'>', ..] => {
@@ -225,16 +224,25 @@ impl<'data> Reader<'_, 'data> {
         let header = self.checked(Header::parse(self.bytes))?;
         let table = self.checked(header.sections(LE, self.bytes))?;
         let symbols = self.checked(table.symbols(LE, self.bytes, elf::SHT_SYMTAB))?;
+        let texts = Texts::in_section(
+            header.section_strings_index(LE, self.bytes).ok(),
+            &table,
+            self.bytes,
+        );
 
+        let mut names = 0usize;
         let mut sections = Vec::with_capacity(table.len());
         for section in table.iter() {
             let flags = section.sh_flags(LE);
             // A header of no section has no flags that mean anything, such as the first one.
             let is_loaded = flags.contains(elf::SHF_ALLOC) && section.sh_type(LE) != elf::SHT_NULL;
-            sections.push(match is_loaded {
-                true => Some(self.section(&table, section)?),
-                false => None,
-            });
+            if !is_loaded {
+                sections.push(None);
+                continue;
+            }
+            let section = self.section(texts, section)?;
+            names = names.saturating_add(section.name.len());
+            sections.push(Some(section));
         }
         let mut groups = Vec::new();
         let (mut members, mut relocations) = (0, 0);
@@ -251,7 +259,7 @@ impl<'data> Reader<'_, 'data> {
                     groups.push(group);
                 }
                 elf::SHT_REL | elf::SHT_RELA | elf::SHT_CREL => {
-                    let to = self.attach_relocations(&table, &symbols, section, &mut sections)?;
+                    let to = self.attach_relocations(&symbols, section, &mut sections)?;
                     let Some(section) = to else {
                         continue;
                     };
@@ -265,32 +273,50 @@ impl<'data> Reader<'_, 'data> {
             }
         }
         // Relocations that need no symbol name number 0, with or without a table.
+        let texts = Texts::in_section(Some(symbols.string_section()), &table, self.bytes);
         let table = symbols;
+        let mut globals = 0;
         let mut symbols = Vec::with_capacity(table.len().max(1));
         for (index, symbol) in table.enumerate() {
-            symbols.push(self.symbol(&table, index, symbol, &sections)?);
+            let symbol = self.symbol(&table, texts, index, symbol, &sections)?;
+            if symbol.binding != Binding::Local {
+                globals += 1;
+                names = names.saturating_add(symbol.name.len());
+            }
+            symbols.push(symbol);
         }
         if symbols.is_empty() {
             symbols.push(Symbol::NONE);
+        }
+        let (first_section, first_symbol) = others.last().map_or((0, 0), |last| {
+            let first_section = last.first_section + last.sections.len();
+            (first_section, last.first_symbol + last.symbols.len())
+        });
+        if u32::try_from(first_symbol + symbols.len()).is_err() {
+            return Err(self.malformed("with it there are too many symbols to number them"));
         }
         Ok(Object {
             name: self.name.into(),
             sections,
             symbols,
-            first_section: 0,
-            first_symbol: 0,
+            first_section,
+            first_symbol,
+            globals,
+            names,
             groups,
         })
     }
 
     fn section(
         &self,
-        table: &SectionTable<'data, Header>,
+        texts: Texts<'data>,
         section: &'data SectionHeader64<LittleEndian>,
     ) -> Result<Section<'data>, LoadError> {
         let flags = section.sh_flags(LE);
-        let name = std::str::from_utf8(self.checked(table.section_name(LE, section))?);
-        let name = name.ok().filter(|name| is_one_line(name));
+        let name = texts.from(section.sh_name(LE));
+        let name = name.ok_or_else(|| self.malformed("a section's name is not in the file"))?;
+        let name = std::str::from_utf8(up_to_zero(name)).ok();
+        let name = name.filter(|name| is_one_line(name));
         let name = name.ok_or_else(|| self.malformed("a section's name is not text"))?;
         let contents = self.checked(section.data(LE, self.bytes))?;
         let fits = |value: u64| {
@@ -342,8 +368,7 @@ impl<'data> Reader<'_, 'data> {
         if signature.st_type() == elf::STT_SECTION {
             // GNU as names a group after a section's symbol when the group bears the section's name.
             if let Some(index) = signature.st_shndx(LE).index() {
-                let section =
-                    self.checked(table.section(object::read::SectionIndex(index.into())))?;
+                let section = self.checked(table.section(SectionIndex(index.into())))?;
                 name = self.checked(table.section_name(LE, section))?;
             }
         }
@@ -360,7 +385,6 @@ impl<'data> Reader<'_, 'data> {
     /// Gives a section its relocations, if it is loaded.
     fn attach_relocations<'s>(
         &self,
-        table: &SectionTable<'data, Header>,
         symbols: &SymbolTable<'data, Header>,
         section: &'data SectionHeader64<LittleEndian>,
         sections: &'s mut [Option<Section<'data>>],
@@ -374,14 +398,10 @@ impl<'data> Reader<'_, 'data> {
         let Some((relocations, link)) = self.checked(section.rela(LE, self.bytes))? else {
             return Ok(None);
         };
-        if self
-            .checked(table.section(object::read::SectionIndex(target)))
-            .is_err()
-        {
-            return Err(self.malformed("relocations for a section that does not exist"));
-        }
-        let Some(section) = &mut sections[target] else {
-            return Ok(None);
+        let section = match sections.get_mut(target) {
+            Some(Some(section)) => section,
+            Some(None) => return Ok(None),
+            None => return Err(self.malformed("relocations for a section that does not exist")),
         };
         if link != symbols.section() && !relocations.is_empty() {
             return Err(self.malformed(format!(
@@ -413,11 +433,15 @@ impl<'data> Reader<'_, 'data> {
     fn symbol(
         &self,
         table: &SymbolTable<'data, Header>,
+        texts: Texts<'data>,
         index: SymbolIndex,
         symbol: &'data Sym64<LittleEndian>,
         sections: &[Option<Section<'data>>],
     ) -> Result<Symbol<'data>, LoadError> {
-        let name = || self.checked(table.symbol_name(LE, symbol));
+        let name = || {
+            let name = texts.from(symbol.st_name(LE));
+            name.ok_or_else(|| self.malformed("a symbol's name is not in the file"))
+        };
         let binding = match symbol.st_bind() {
             elf::STB_LOCAL => Binding::Local,
             elf::STB_WEAK => Binding::Weak,
@@ -441,7 +465,7 @@ impl<'data> Reader<'_, 'data> {
                 let index = self.checked(table.symbol_section(LE, symbol, index))?;
                 let section = index.and_then(|index| Some((index.0, sections.get(index.0)?)));
                 let Some((index, section)) = section else {
-                    let name = text(name()?);
+                    let name = text(up_to_zero(name()?));
                     return Err(
                         self.malformed(format!("{name} is in a section that does not exist"))
                     );
@@ -466,7 +490,7 @@ impl<'data> Reader<'_, 'data> {
         };
         let place = match (symbol.st_type(), place) {
             (elf::STT_TLS, Place::Section { .. } | Place::Absolute(_) | Place::Common { .. }) => {
-                let name = text(name);
+                let name = text(up_to_zero(name));
                 return Err(
                     self.malformed(format!("{name} is thread-local, but in no section that is"))
                 );
@@ -477,7 +501,10 @@ impl<'data> Reader<'_, 'data> {
             (_, place) => place,
         };
         Ok(Symbol {
-            name,
+            name: match binding {
+                Binding::Local => name,
+                Binding::Global | Binding::Weak => up_to_zero(name),
+            },
             binding,
             scope,
             place,
@@ -486,7 +513,10 @@ impl<'data> Reader<'_, 'data> {
     }
 
     fn common(&self, name: &[u8], symbol: &Sym64<LittleEndian>) -> Result<Place, LoadError> {
-        let malformed = || self.malformed(format!("common symbol {} is malformed", text(name)));
+        let malformed = || {
+            let name = text(up_to_zero(name));
+            self.malformed(format!("common symbol {name} is malformed"))
+        };
         let size = usize::try_from(symbol.st_size(LE)).map_err(|_| malformed())?;
         // The value of a common symbol is its alignment.
         let align = usize::try_from(symbol.st_value(LE))
@@ -499,9 +529,42 @@ impl<'data> Reader<'_, 'data> {
     }
 }
 
+/// The texts of a table of strings: each is followed by a zero.
+#[derive(Clone, Copy)]
+struct Texts<'data>(&'data [u8]);
+
+impl<'data> Texts<'data> {
+    /// Those in a section, if it is one.
+    fn in_section(
+        index: Option<SectionIndex>,
+        table: &SectionTable<'data, Header>,
+        file: &'data [u8],
+    ) -> Self {
+        let index = index.filter(|&index| index != SectionIndex(0));
+        let section = index.and_then(|index| table.section(index).ok());
+        let bytes = section.and_then(|section| section.data(LE, file).ok());
+        let bytes = bytes.unwrap_or_default();
+        // Cut here once, so that no text has to be followed to its end to see that it has one.
+        let last = bytes.iter().rposition(|&byte| byte == 0);
+        Self(last.map_or(&[], |last| &bytes[..=last]))
+    }
+
+    /// From the text at `offset` on.
+    fn from(self, offset: u32) -> Option<&'data [u8]> {
+        let rest = self.0.get(offset as usize..);
+        rest.filter(|rest| !rest.is_empty())
+    }
+}
+
+/// The text that bytes begin with.
+fn up_to_zero(bytes: &[u8]) -> &[u8] {
+    CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
+}
+
 /// Whether a name is fit for messages.
 fn is_one_line(name: &str) -> bool {
-    let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
+    let is_plain = (name.bytes()).fold(true, |all, byte| all & is_plain(byte));
     is_plain || !name.contains(char::is_control)
 }
 

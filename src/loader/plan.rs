@@ -393,7 +393,7 @@ fn refers(object: &Object<'_>, section: &Section<'_>, relocation: Relocation) ->
         section: section.name.into(),
         offset: relocation.offset,
     };
-    (place, text(object.symbols[relocation.symbol].name))
+    (place, text(object.symbols[relocation.symbol].name()))
 }
 
 fn unknown(

@@ -2,13 +2,12 @@
 //!
 //! There may be very many of them, so that the names are one piece of memory, in which everything else has its number.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
-use super::automatic::Automatic;
-use super::execute::{Life, ThreadEnds};
+use super::by_name::ByName;
+use super::execute::Life;
 use super::listeners::Registered;
 use super::object::Object;
 use super::tls;
@@ -23,27 +22,48 @@ use crate::num::Address;
 /// The programs of [`Loader::with_program`](super::Loader::with_program) it keeps alive itself.
 #[derive(Debug)]
 pub struct Program {
-    /// What runs when threads end. In front of what runs when the program does, as in C++.
-    ends: Option<ThreadEnds>,
     /// What runs by itself. In front of the image: it ends before its memory does.
     pub(super) life: Option<Box<Life>>,
     /// Debuggers that know of it. In front of the image: they forget it before its memory goes.
-    _debuggers: Registered,
+    pub(super) debuggers: Registered,
     pub(super) image: Image,
     /// Whether it is for this CPU and this address space.
     pub(super) runs_here: bool,
+    /// How many objects it was made of.
+    objects: u32,
     /// Of the objects, then of `sections`, then of `symbols`.
     names: Names,
-    objects: usize,
     sections: Box<[Section]>,
-    symbols: Box<[Symbol]>,
+    symbols: SmallVec<[Symbol; 1]>,
     /// Numbers of `symbols`.
-    by_name: HashTable<u32>,
-    hashes: DefaultHashBuilder,
-    /// The program's blocks in all threads. Behind the memory, which is where they come from.
-    storage: Option<Box<tls::Storage>>,
+    by_name: ByName,
+    /// Behind the memory.
+    pub(super) needs: Option<Box<Needs>>,
+}
+
+/// What a program's code needs for as long as it runs.
+#[derive(Debug)]
+pub(super) struct Needs {
+    /// The program's blocks in all threads: made from its memory.
+    storage: Option<tls::Storage>,
     /// What it was linked against.
-    _earlier: Box<[Arc<Program>]>,
+    _earlier: Vec<Arc<Program>>,
+}
+
+impl Needs {
+    /// `None` if it is nothing.
+    pub(super) fn of(
+        storage: Option<tls::Storage>,
+        earlier: Vec<Arc<Program>>,
+    ) -> Option<Box<Self>> {
+        let is_any = storage.is_some() || !earlier.is_empty();
+        is_any.then(|| {
+            Box::new(Self {
+                storage,
+                _earlier: earlier,
+            })
+        })
+    }
 }
 
 /// A section of an object, or something that the linker made.
@@ -68,12 +88,15 @@ pub(super) struct Symbol {
     pub(super) is_hidden: bool,
 }
 
-/// Texts, one behind the other.
+/// What the names of a program may come to, in bytes: so much is counted in 32 bits even if no byte of it is text.
+pub(super) const MAX_NAMES: usize = u32::MAX as usize / '\u{fffd}'.len_utf8();
+
+/// Texts, one behind the other, of [so many](MAX_NAMES) bytes at most.
 #[derive(Debug)]
 struct Names {
     text: Box<str>,
     /// By number, where each ends in `text`.
-    ends: Box<[usize]>,
+    ends: Box<[u32]>,
 }
 
 impl Names {
@@ -82,14 +105,14 @@ impl Names {
         let (count, size) =
             (names.clone()).fold((0, 0), |(count, size), name| (count + 1, size + name.len()));
         let mut text = Vec::with_capacity(size);
-        let mut ends = Vec::with_capacity(count);
+        let mut ends: Vec<u32> = Vec::with_capacity(count);
         names.clone().for_each(|name| {
             text.extend_from_slice(name);
-            ends.push(text.len());
+            ends.push(text.len() as u32);
         });
         // Looked at once, since one by one takes longer than all the rest.
         if let Ok(text) = String::from_utf8(text) {
-            if ends.iter().all(|&end| text.is_char_boundary(end)) {
+            if ends.iter().all(|&end| text.is_char_boundary(end as usize)) {
                 return Self {
                     text: text.into(),
                     ends: ends.into(),
@@ -100,7 +123,7 @@ impl Names {
         ends.clear();
         names.for_each(|name| {
             text.push_str(&String::from_utf8_lossy(name));
-            ends.push(text.len());
+            ends.push(text.len() as u32);
         });
         Self {
             text: text.into(),
@@ -110,7 +133,7 @@ impl Names {
 
     fn get(&self, number: usize) -> &str {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start..self.ends[number]]
+        &self.text[start as usize..self.ends[number] as usize]
     }
 }
 
@@ -158,11 +181,9 @@ impl<'program> ProgramSection<'program> {
 }
 
 impl Program {
-    /// A program of these sections and these symbols.
+    /// A program of these sections and these symbols, of which nothing runs by itself.
     pub(super) fn new<'data>(
         image: Image,
-        automatic: Automatic,
-        earlier: Vec<Arc<Self>>,
         runs_here: bool,
         objects: &[Object<'data>],
         sections: impl Iterator<Item = (&'data str, Section)> + Clone,
@@ -171,62 +192,34 @@ impl Program {
         let names = objects.iter().map(|object| object.name.as_bytes());
         let names = names.chain(sections.clone().map(|(name, _)| name.as_bytes()));
         let names = Names::new(names.chain(symbols.iter().map(|&(name, _)| name)));
-        let mut places = Vec::with_capacity(sections.clone().count());
-        places.extend(sections.map(|(_, section)| section));
-        let hashes = DefaultHashBuilder::default();
-        let mut by_name = HashTable::with_capacity(symbols.len());
+        let mut by_name = ByName::with_capacity(symbols.len());
         for (number, (name, _)) in (0..).zip(symbols) {
-            // The table is large enough, so that nothing is hashed again.
-            by_name.insert_unique(hashes.hash_one(name), number, |_| 0);
+            by_name.find_or_insert(name, number, |number| symbols[number as usize].0);
         }
         Self {
-            life: Life::of(automatic).filter(|_| runs_here),
-            _debuggers: Registered::default(),
-            _earlier: earlier.into(),
+            life: None,
+            debuggers: Registered::default(),
             image,
             runs_here,
+            objects: objects.len() as u32, // Each has symbols, which have numbers of no more bits.
             names,
-            objects: objects.len(),
-            sections: places.into(),
+            sections: sections.map(|(_, section)| section).collect(),
             symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
             by_name,
-            hashes,
-            storage: None,
-            ends: None,
-        }
-    }
-
-    /// The same with what it needs of threads: storage, and to be told when they end.
-    pub(super) fn with_threads(
-        self,
-        storage: Option<tls::Storage>,
-        ends: Option<ThreadEnds>,
-    ) -> Self {
-        Self {
-            storage: storage.map(Box::new),
-            ends,
-            ..self
-        }
-    }
-
-    /// The same, known to debuggers.
-    pub(super) fn with_debuggers(self, debuggers: Registered) -> Self {
-        Self {
-            _debuggers: debuggers,
-            ..self
+            needs: None,
         }
     }
 
     pub(super) fn symbol(&self, name: &str) -> Option<Symbol> {
-        let hash = self.hashes.hash_one(name.as_bytes());
-        let number = self
-            .by_name
-            .find(hash, |&number| self.symbol_name(number as usize) == name);
-        number.map(|&number| self.symbols[number as usize])
+        let name_of = |number| self.symbol_name(number as usize).as_bytes();
+        let count = self.symbols.len() as u32;
+        let number = self.by_name.find(name.as_bytes(), count, name_of);
+        number.map(|number| self.symbols[number as usize])
     }
 
     fn symbol_name(&self, number: usize) -> &str {
-        self.names.get(self.objects + self.sections.len() + number)
+        self.names
+            .get(self.objects as usize + self.sections.len() + number)
     }
 
     /// The address of a symbol that is there for other programs, too.
@@ -251,7 +244,7 @@ impl Program {
         let numbered = self.sections.iter().enumerate();
         numbered.map(|(number, section)| ProgramSection {
             object: self.names.get(section.object as usize),
-            name: self.names.get(self.objects + number),
+            name: self.names.get(self.objects as usize + number),
             kind: section.kind,
             id: section.id,
             address: section.address,
@@ -263,7 +256,8 @@ impl Program {
     /// back when its thread ends, or the program goes. None is made for a program whose variables are at fixed offsets from the
     /// thread pointer.
     pub fn thread_blocks(&self) -> usize {
-        self.storage.as_ref().map_or(0, |storage| storage.blocks())
+        let storage = self.needs.as_ref().and_then(|needs| needs.storage.as_ref());
+        storage.map_or(0, |storage| storage.blocks())
     }
 
     /// The memory.
@@ -282,10 +276,9 @@ impl Program {
         if let Some(life) = self.life {
             life.forget();
         }
-        if let Some(ends) = self.ends {
-            ends.forget();
+        if let Some(needs) = self.needs {
+            std::mem::forget(needs.storage); // Nobody tells when the image goes.
         }
-        std::mem::forget(self.storage); // Nobody tells when the image goes.
         self.image
     }
 }

@@ -1,10 +1,10 @@
 //! The program's global symbols: who defines which, which definition counts, and which copy of a section group is kept.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
+use super::by_name::ByName;
 use super::error::{LoadError, UndefinedSymbol};
 use super::object::{Binding, Object, Place, Scope};
 use crate::num::{Address, Align};
@@ -37,6 +37,8 @@ impl SymbolId {
 pub(super) struct Symbols {
     /// By number. Only those count that stand for themselves.
     all: Vec<Symbol>,
+    /// The global ones that stand for themselves: one for each name.
+    globals: SmallVec<[SymbolId; 8]>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,6 @@ pub(super) struct Symbol {
     /// The object that it is a symbol of.
     object: usize,
     pub(super) definition: Definition,
-    is_global: bool,
     /// Whether something refers to it.
     is_needed: bool,
     /// Whether every object that needs it can do without it.
@@ -103,10 +104,10 @@ impl Symbols {
     /// Collects the symbols of all objects.
     pub(super) fn collect(objects: &[Object<'_>]) -> Result<Self, LoadError> {
         let symbols = objects.iter().map(|object| object.symbols.len()).sum();
-        let globals = objects.iter().map(|object| object.globals().count()).sum();
+        let globals = objects.iter().map(|object| object.globals).sum();
         let mut all: Vec<Symbol> = Vec::with_capacity(symbols);
-        let mut by_name: HashTable<SymbolId> = HashTable::with_capacity(globals);
-        let hashes = DefaultHashBuilder::default();
+        let mut by_name = ByName::with_capacity(globals);
+        let mut globals: SmallVec<[SymbolId; 8]> = SmallVec::new();
         for (number, object) in objects.iter().enumerate() {
             for (index, symbol) in object.symbols.iter().enumerate() {
                 let own = SymbolId::of(object, index);
@@ -116,17 +117,19 @@ impl Symbols {
                     weak: symbol.binding == Binding::Weak,
                 };
                 if symbol.binding == Binding::Local {
-                    all.push(Symbol::new(own, number, false, own_definition));
+                    all.push(Symbol::new(own, number, own_definition));
                     continue;
                 }
-                all.push(Symbol::new(own, number, true, Definition::None));
-                let hash = |name: &[u8]| hashes.hash_one(name);
-                let entry = by_name.entry(
-                    hash(symbol.name),
-                    |&id| name(objects, &all, id) == symbol.name,
-                    |&id| hash(name(objects, &all, id)),
-                );
-                let id = *entry.or_insert(own).get();
+                all.push(Symbol::new(own, number, Definition::None));
+                let next = globals.len() as u32;
+                let name_of = |number| name(objects, &all, globals[number as usize]);
+                let id = match by_name.find_or_insert(symbol.name(), next, name_of) {
+                    Some(first) => globals[first as usize],
+                    None => {
+                        globals.push(own);
+                        own
+                    }
+                };
                 all[own.number()].stands_for = id;
                 let global = &mut all[id.number()];
                 global.hidden |= symbol.scope == Scope::Program;
@@ -154,14 +157,14 @@ impl Symbols {
                         _ => object,
                     };
                     LoadError::DuplicateSymbol {
-                        symbol: text(symbol.name),
+                        symbol: text(symbol.name()),
                         first: first.name.clone(),
                         second: object.name.clone(),
                     }
                 })?;
             }
         }
-        Ok(Self { all })
+        Ok(Self { all, globals })
     }
 
     /// Defines what no object does and linkers do: their own symbols, and `__start_` and `__stop_` before a name as C has them for where
@@ -172,15 +175,14 @@ impl Symbols {
     ) -> HashMap<&'data str, usize> {
         let mut names = HashMap::new();
         let mut sections: Option<HashSet<&str>> = None;
-        for number in 0..self.all.len() {
-            let symbol = &self.all[number];
-            let is_open = symbol.is_global && symbol.definition == Definition::None;
-            if !is_open || symbol.stands_for.number() != number {
+        for &id in &self.globals {
+            if self.get(id).definition != Definition::None {
                 continue;
             }
-            let name = name(objects, &self.all, symbol.stands_for);
+            let name = self.name(objects, id);
+            let definition = &mut self.all[id.number()].definition;
             if let Some((_, own)) = OWN.iter().find(|(own, _)| *own == name) {
-                self.all[number].definition = *own;
+                *definition = *own;
                 continue;
             }
             let Some((section, is_end)) = bound(name) else {
@@ -193,7 +195,7 @@ impl Symbols {
             if sections.contains(section) {
                 let next = names.len();
                 let name = *names.entry(section).or_insert(next);
-                self.all[number].definition = Definition::Bound { name, is_end };
+                *definition = Definition::Bound { name, is_end };
             }
         }
         names
@@ -222,8 +224,7 @@ impl Symbols {
 
     /// All global symbols, each once.
     pub(super) fn globals(&self) -> impl Iterator<Item = (SymbolId, &Symbol)> {
-        let numbered = (0..).map(SymbolId).zip(&self.all);
-        numbered.filter(|(id, symbol)| symbol.is_global && symbol.stands_for == *id)
+        self.globals.iter().map(|&id| (id, self.get(id)))
     }
 
     /// The name of a symbol.
@@ -242,12 +243,12 @@ impl Symbols {
         resolve: impl Fn(&str) -> Option<Address>,
     ) -> Result<(), LoadError> {
         let mut missing = Vec::new();
-        for number in 0..self.all.len() {
-            let symbol = &self.all[number];
+        for &id in &self.globals {
+            let symbol = self.get(id);
             if !symbol.is_needed || symbol.definition != Definition::None {
                 continue;
             }
-            let name = name(objects, &self.all, symbol.stands_for);
+            let name = self.name(objects, id);
             let asked = std::str::from_utf8(name).ok().filter(|_| !symbol.hidden);
             let definition = match asked.and_then(&resolve) {
                 Some(address) => Definition::Outside(address),
@@ -261,7 +262,7 @@ impl Symbols {
                     continue;
                 }
             };
-            self.all[number].definition = definition;
+            self.all[id.number()].definition = definition;
         }
         if missing.is_empty() {
             Ok(())
@@ -273,12 +274,11 @@ impl Symbols {
 
 impl Symbol {
     /// One that stands for itself.
-    fn new(own: SymbolId, object: usize, is_global: bool, definition: Definition) -> Self {
+    fn new(own: SymbolId, object: usize, definition: Definition) -> Self {
         Self {
             stands_for: own,
             object,
             definition,
-            is_global,
             is_needed: false,
             weak: true,
             hidden: false,
@@ -288,7 +288,7 @@ impl Symbol {
 
 fn name<'data>(objects: &[Object<'data>], all: &[Symbol], id: SymbolId) -> &'data [u8] {
     let object = &objects[all[id.number()].object];
-    object.symbols[id.number() - object.first_symbol].name
+    object.symbols[id.number() - object.first_symbol].name()
 }
 
 /// Of which sections a symbol is the begin, or the end; then this is true.

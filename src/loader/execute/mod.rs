@@ -32,7 +32,8 @@ use std::sync::OnceLock;
 use self::choice::choose;
 use self::environment::environment;
 use self::exit::run_registered;
-pub(super) use self::thread_end::{AT_THREAD_END, ThreadEnds, at_thread_end};
+use self::thread_end::ThreadEnds;
+pub(super) use self::thread_end::{AT_THREAD_END, at_thread_end};
 use super::automatic::{Array, Automatic, Indirect};
 use super::error::LoadError;
 use super::program::Program;
@@ -68,6 +69,8 @@ impl TrueEhFrames {
 /// A program from its constructors to its destructors.
 #[derive(Debug)]
 pub(super) struct Life {
+    /// What runs when threads end.
+    ends: Option<ThreadEnds>,
     automatic: Automatic,
     /// Once the constructors have run: what they were called with.
     started: OnceLock<Arguments>,
@@ -80,6 +83,7 @@ impl Life {
         let is_any = automatic.comes_first() || comes_last;
         is_any.then(|| {
             Box::new(Self {
+                ends: automatic.handle.map(ThreadEnds::new),
                 automatic,
                 started: OnceLock::new(),
             })
@@ -88,6 +92,9 @@ impl Life {
 
     /// Ends without destructors.
     pub(super) fn forget(mut self) {
+        if let Some(ends) = self.ends.take() {
+            ends.forget();
+        }
         self.automatic = Automatic::default();
     }
 
@@ -121,6 +128,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
+        self.ends = None; // In front of what runs when the program goes, as in C++.
         if let Some(handle) = self.automatic.handle {
             // SAFETY: whoever ran the program's code promised that what it registers may run here.
             unsafe { run_registered(handle.get() as usize as *mut c_void) };

@@ -31,14 +31,14 @@ impl<'data> Functions<'data> {
                 continue;
             };
             let is_local = symbol.binding == Binding::Local;
-            if symbol.name.is_empty() || (is_local && symbol.size == 0) {
+            if symbol.name().is_empty() || (is_local && symbol.size == 0) {
                 continue;
             }
             let function = Function {
                 section: index as usize,
                 offset,
                 size: symbol.size,
-                name: symbol.name,
+                name: symbol.name(),
             };
             all.push((function, is_local));
         }
