@@ -33,20 +33,18 @@ pub(super) struct Array {
 }
 
 impl Automatic {
-    /// Sorts the arrays among `items`, which are in the order of the objects, each with its address.
+    /// Sorts the arrays among `items`, which are in the order of the objects.
     ///
     /// As GNU ld's scripts do: those with a number come first, ascending; a number of `.ctors` counts down from 65535, and its
     /// functions run from the last to the first, as all destructors do.
-    pub(super) fn arrays<'i, 'data: 'i>(
-        items: impl Iterator<Item = (Address, &'i Item<'data>)>,
-    ) -> Self {
+    pub(super) fn arrays<'i, 'data: 'i>(items: impl Iterator<Item = &'i Item<'data>>) -> Self {
         let (mut constructors, mut destructors) = (Vec::new(), Vec::new());
-        for (start, item) in items {
+        for item in items {
             let Some((end, rank, is_backwards)) = role(item.name) else {
                 continue;
             };
             let array = Array {
-                start,
+                start: item.address,
                 count: item.size / size_of::<u64>(),
                 is_backwards,
             };

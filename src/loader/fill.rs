@@ -38,10 +38,8 @@ impl<'data> Linker<'_, 'data> {
         manager: &mut dyn ReservingMemoryManager,
     ) -> Result<(), LoadError> {
         let (got, stubs) = (plan.table(Content::Got), plan.table(Content::Stubs));
-        let thread_entries = match plan.thread_local.words() {
-            0 => None,
-            _ => plan.table(Content::ThreadEntries),
-        };
+        let needs = plan.thread_local.as_ref();
+        let thread_entries = needs.and_then(|_| plan.table(Content::ThreadEntries));
         for item in &plan.items {
             let site = Site {
                 plan,
@@ -50,7 +48,7 @@ impl<'data> Linker<'_, 'data> {
                 thread_entries,
                 object: &self.objects[item.object],
                 item,
-                address: plan.address(item).get(),
+                address: item.address.get(),
             };
             let bytes = plan.piece(item).bytes_mut(item, manager)?;
             self.fill_item(&site, bytes)?;
@@ -96,7 +94,10 @@ impl<'data> Linker<'_, 'data> {
             Content::ThreadEntries => {
                 let storage = self.storage.expect("the plan asked for it");
                 let offset = |sum| self.thread_local(site, sum);
-                site.plan.thread_local.write(bytes, storage, offset)?;
+                let needs = site.plan.thread_local.as_ref();
+                needs
+                    .expect("they are for it")
+                    .write(bytes, storage, offset)?;
             }
         }
         Ok(())
@@ -113,20 +114,16 @@ impl<'data> Linker<'_, 'data> {
         let field = usize::try_from(relocation.offset)
             .ok()
             .and_then(|offset| Span::sized(offset, row.size));
-        let code = field.and_then(|field| bytes.get_mut(..field.end()));
-        let code = code.ok_or_else(|| LoadError::Malformed {
-            object: site.object.name.clone(),
-            reason: format!(
-                "a relocation at {}+{:#x} is outside of the section",
-                site.item.name, relocation.offset
-            ),
-        })?;
+        let field = field.filter(|field| field.end() <= bytes.len());
+        let field = field.ok_or_else(|| outside(site, relocation))?;
         let location = locations[relocation.symbol];
-        if row.operand == Operand::SlotOrSymbol && self.relax(site, relocation, location, code) {
-            return Ok(());
+        if row.operand == Operand::SlotOrSymbol {
+            let code = &mut bytes[..field.end()];
+            if self.relax(site, relocation, location, code) {
+                return Ok(());
+            }
         }
-        let start = code.len() - row.size;
-        let field = &mut code[start..];
+        let field = &mut bytes[field.start()..field.end()];
         match self.value(site, row, relocation, location) {
             Ok(value) => row.field.write(field, value),
             // The record of a function whose copy was not kept: unwinders pass over records that begin at zero.
@@ -210,7 +207,8 @@ impl<'data> Linker<'_, 'data> {
         };
         let thread_entry = |entry, addend| {
             let id = self.symbols.id(site.object, symbol);
-            let position = site.plan.thread_local.position(entry, (id, addend));
+            let needs = site.plan.thread_local.as_ref();
+            let position = needs.and_then(|needs| needs.position(entry, (id, addend)));
             let entries = site.thread_entries.expect("the plan made entries");
             entries.wrapping_add(position.expect("the plan made one") as u64)
         };
@@ -347,6 +345,17 @@ impl<'data> Linker<'_, 'data> {
             source,
             advice,
         }
+    }
+}
+
+#[cold]
+fn outside(site: &Site<'_, '_>, relocation: Relocation) -> LoadError {
+    LoadError::Malformed {
+        object: site.object.name.clone(),
+        reason: format!(
+            "a relocation at {}+{:#x} is outside of the section",
+            site.item.name, relocation.offset
+        ),
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a program consists of: its objects' sections, and what the linker makes.
 
+use smallvec::SmallVec;
+
 use super::Sections;
 use super::symbols::SymbolId;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::SectionRequest;
-use crate::num::Align;
+use crate::num::{Address, Align};
 
 /// A section, or something like one.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Item<'data> {
     pub(super) piece: usize,
     /// In that, in bytes.
     pub(super) offset: usize,
+    /// Where it begins, once that is known.
+    pub(super) address: Address,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -73,16 +77,16 @@ impl<'data> Item<'data> {
     }
 }
 
+/// What to ask a memory manager for, for one reservation.
+pub(super) type Requests<'data> = SmallVec<[SectionRequest<'data>; 4]>;
+
 /// What to ask a memory manager for, so that all items have room, and of each item where in that it is. `None` where that does
 /// not fit into a number.
 pub(super) fn requests<'data>(
     items: &mut [Item<'data>],
     sections: Sections,
-) -> Option<Vec<SectionRequest<'data>>> {
-    let mut requests = Vec::with_capacity(match sections {
-        Sections::Joined => SectionKind::ALL.len() + 1,
-        Sections::Apart => items.len(),
-    });
+) -> Option<Requests<'data>> {
+    let mut requests = Requests::new();
     match sections {
         Sections::Joined => {
             // A bit for each alignment that occurs.
@@ -91,7 +95,7 @@ pub(super) fn requests<'data>(
                 aligns[item.kind] |= item.align.bytes();
             }
             for kind in SectionKind::ALL {
-                requests.extend(join(items, kind, aligns[kind], requests.len())?);
+                join(items, kind, aligns[kind], &mut requests)?;
             }
         }
         Sections::Apart => {
@@ -102,15 +106,12 @@ pub(super) fn requests<'data>(
         }
     }
     add_bounded(items, &mut requests)?;
-    requests.extend(unwind_table(items, requests.len())?);
+    add_unwind_table(items, &mut requests)?;
     Some(requests)
 }
 
 /// Makes one piece of all sections of each name whose bounds are referred to, in the order of the objects.
-fn add_bounded<'data>(
-    items: &mut [Item<'data>],
-    requests: &mut Vec<SectionRequest<'data>>,
-) -> Option<()> {
+fn add_bounded<'data>(items: &mut [Item<'data>], requests: &mut Requests<'data>) -> Option<()> {
     let mut pieces = Vec::new(); // By name.
     for item in items {
         let Some(name) = item.bounds else {
@@ -138,11 +139,11 @@ fn join(
     items: &mut [Item<'_>],
     kind: SectionKind,
     mut aligns: usize,
-    piece: usize,
-) -> Option<Option<SectionRequest<'static>>> {
+    requests: &mut Requests<'_>,
+) -> Option<()> {
     let of_kind = |item: &&mut Item<'_>| item.kind == kind && item.is_free();
     let Some(strictest) = aligns.checked_ilog2() else {
-        return Some(None);
+        return Some(());
     };
     let mut size = 0usize;
     while let Some(exponent) = aligns.checked_ilog2() {
@@ -150,7 +151,7 @@ fn join(
         aligns -= align.bytes();
         for item in items.iter_mut().filter(of_kind) {
             if item.align == align {
-                (item.piece, item.offset) = (piece, size);
+                (item.piece, item.offset) = (requests.len(), size);
                 size = size.checked_add(align.up(item.size)?)?;
             }
         }
@@ -161,23 +162,27 @@ fn join(
         SectionKind::ReadWriteData => ".data",
     };
     let align = Align::from_exponent(strictest);
-    Some(Some(SectionRequest::new(name, kind, size, align)))
+    requests.push(SectionRequest::new(name, kind, size, align));
+    Some(())
 }
 
 /// Makes one table of all parts, if there are any: one directly behind the other, so that one terminator ends them all.
 ///
 /// From version 13 on libgcc keeps one range of code for each table that is registered, and the ranges must not overlap. The
 /// code of objects in one reservation is mixed, so their tables are made one.
-fn unwind_table(items: &mut [Item<'_>], piece: usize) -> Option<Option<SectionRequest<'static>>> {
+fn add_unwind_table(items: &mut [Item<'_>], requests: &mut Requests<'_>) -> Option<()> {
     let mut size = None;
     for part in items.iter_mut().filter(|item| item.is_unwind()) {
         let offset = size.unwrap_or(0usize);
-        (part.piece, part.offset) = (piece, offset);
+        (part.piece, part.offset) = (requests.len(), offset);
         size = Some(offset.checked_add(part.size)?);
     }
-    let (kind, align) = (SectionKind::ReadOnlyData, Align::of::<u64>());
-    let table = size.map(|size| SectionRequest::new(".eh_frame", kind, size, align));
-    Some(table.map(SectionRequest::with_eh_frame_terminator))
+    if let Some(size) = size {
+        let (kind, align) = (SectionKind::ReadOnlyData, Align::of::<u64>());
+        let table = SectionRequest::new(".eh_frame", kind, size, align);
+        requests.push(table.with_eh_frame_terminator());
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -203,6 +208,7 @@ mod tests {
                 bounds,
                 piece: 0,
                 offset: 0,
+                address: Address::new(0),
             }
         });
         prop::collection::vec(item, 0..40)
@@ -258,6 +264,7 @@ mod tests {
             bounds: None,
             piece: 0,
             offset: 0,
+            address: Address::new(0),
         };
         assert!(requests(&mut [huge], Sections::Joined).is_some());
         assert!(requests(&mut [huge, huge], Sections::Joined).is_none());

@@ -1,5 +1,7 @@
 //! From objects to a program: plans, symbols, memory, contents, finalization.
 
+use smallvec::SmallVec;
+
 use super::automatic::{Automatic, Indirect};
 use super::error::LoadError;
 use super::execute::{AT_THREAD_END, Life, TrueEhFrames, at_thread_end};
@@ -10,7 +12,7 @@ use super::machine::Machine;
 use super::memory::{Attempt, Map, check_names};
 use super::object::Place;
 use super::plan::Plan;
-use super::program::{Needs, Program, Section, Symbol};
+use super::program::{Needs, Program, Symbol};
 use super::resolver::Resolver;
 use super::symbols::{Definition, SymbolId, Symbols, discard_duplicate_groups};
 use super::{Loader, Placement, tls};
@@ -52,7 +54,7 @@ pub(super) fn link(
         Placement::PerObject => 1,
     };
     let starts = (0..objects.len()).step_by(together.max(1));
-    let mut plans = Vec::with_capacity(starts.len());
+    let mut plans: SmallVec<[Plan<'_>; 1]> = SmallVec::with_capacity(starts.len());
     for start in starts {
         let members = start..start + together;
         let plan = Plan::new(members, &objects, &mut symbols, &bounds, &layout, machine)?;
@@ -111,9 +113,8 @@ pub(super) fn link(
     if let Some(storage) = &storage {
         storage.begin(&layout, &objects, &plans);
     }
-    let sections = Linker::program_sections(&plans);
-    let symbols = linker.program_symbols();
-    let mut program = Program::new(image, runs_here, &objects, sections, &symbols);
+    let known = linker.program_symbols();
+    let mut program = Program::new(image, runs_here, &objects, &plans, known);
     program.debuggers = debuggers;
     if runs_here {
         program.life = Life::of(linker.automatic());
@@ -142,24 +143,25 @@ fn common<'data>((id, symbol): (SymbolId, &super::symbols::Symbol)) -> Option<It
         bounds: None,
         piece: 0,
         offset: 0,
+        address: Address::new(0),
     })
 }
 
 impl<'data> Linker<'_, 'data> {
     /// What runs by itself.
     fn automatic(&self) -> Automatic {
-        let items = || placed(self.plans);
-        let indirect = items().filter_map(|(plan, item)| match item.content {
+        let items = || self.plans.iter().flat_map(|plan| &plan.items);
+        let indirect = items().filter_map(|item| match item.content {
             Content::IndirectSlot(symbol) => Some(Indirect {
                 resolver: self.resolver(item.object, symbol)?,
-                slot: plan.address(item),
+                slot: item.address,
             }),
             _ => None,
         });
         Automatic {
             indirect: indirect.collect(),
             handle: self.map.handle(),
-            ..Automatic::arrays(items().map(|(plan, item)| (plan.address(item), item)))
+            ..Automatic::arrays(items())
         }
     }
 
@@ -175,25 +177,9 @@ impl<'data> Linker<'_, 'data> {
         }
     }
 
-    /// All sections, object by object.
-    fn program_sections<'p>(
-        plans: &'p [Plan<'data>],
-    ) -> impl Iterator<Item = (&'data str, Section)> + Clone + use<'p, 'data> {
-        placed(plans).map(|(plan, item)| {
-            let section = Section {
-                object: item.object as u32, // Objects have symbols, which have numbers of no more bits.
-                kind: item.kind,
-                id: plan.piece(item).id,
-                address: plan.address(item),
-                size: item.size,
-            };
-            (item.name, section)
-        })
-    }
-
-    /// The global symbols that the objects define.
-    fn program_symbols(&self) -> Vec<(&'data [u8], Symbol)> {
-        let symbol = |(id, symbol): (SymbolId, &super::symbols::Symbol)| {
+    /// The global symbols that the objects define, with their names.
+    fn program_symbols(&self) -> impl Iterator<Item = (&'data [u8], Symbol)> {
+        self.symbols.globals().filter_map(|(id, symbol)| {
             let kind = match symbol.definition {
                 Definition::Object { object, symbol, .. } => {
                     let object = &self.objects[object];
@@ -208,27 +194,12 @@ impl<'data> Linker<'_, 'data> {
                 Definition::Common { .. } => Some(SectionKind::ReadWriteData),
                 _ => return None,
             };
-            let address = self.locations[id.number()].ok()?;
-            let name = self.symbols.name(self.objects, id);
-            let is_hidden = symbol.hidden;
-            Some((
-                name,
-                Symbol {
-                    address,
-                    kind,
-                    is_hidden,
-                },
-            ))
-        };
-        self.symbols.globals().filter_map(symbol).collect()
+            let symbol = Symbol {
+                address: self.locations[id.number()].ok()?,
+                kind,
+                is_hidden: symbol.hidden,
+            };
+            Some((self.symbols.name(self.objects, id), symbol))
+        })
     }
-}
-
-/// All items, object by object, and the plans that know where they are.
-fn placed<'p, 'data>(
-    plans: &'p [Plan<'data>],
-) -> impl Iterator<Item = (&'p Plan<'data>, &'p Item<'data>)> + Clone {
-    plans
-        .iter()
-        .flat_map(|plan| plan.items.iter().map(move |item| (plan, item)))
 }

@@ -2,7 +2,7 @@
 
 use super::error::{LoadError, Place as Position};
 use super::memory::Map;
-use super::object::{Object, Place};
+use super::object::{Binding, Object, Place};
 use super::symbols::{Definition, SymbolId, Symbols};
 use crate::num::Address;
 
@@ -54,34 +54,30 @@ impl Unplaced {
 
 /// Where all symbols are, by number.
 pub(super) fn locations(objects: &[Object<'_>], symbols: &Symbols, map: &Map) -> Vec<Location> {
-    let mut locations: Vec<Location> = Vec::with_capacity(symbols.representatives().len());
-    for id in symbols.representatives() {
-        let location = match locations.get(id.number()) {
-            Some(&location) => location, // A symbol stands only for those that come after it.
-            None => location(id, objects, symbols, map),
-        };
-        locations.push(location);
+    let count = objects.iter().map(|object| object.symbols.len()).sum();
+    let mut locations = Vec::with_capacity(count);
+    for object in objects {
+        for (index, symbol) in object.symbols.iter().enumerate() {
+            let location = match symbol.binding {
+                Binding::Local => place(object, index, map),
+                Binding::Global | Binding::Weak => {
+                    let id = symbols.id(object, index);
+                    match locations.get(id.number()) {
+                        Some(&location) => location, // A symbol stands only for those that come after it.
+                        None => location(id, objects, symbols, map),
+                    }
+                }
+            };
+            locations.push(location);
+        }
     }
     locations
 }
 
+/// Where a global symbol is that stands for itself.
 fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) -> Location {
     match symbols.get(id).definition {
-        Definition::Object { object, symbol, .. } => {
-            let object = &objects[object];
-            match object.symbols[symbol].place {
-                Place::Absolute(value) => Ok(Address::new(value)),
-                Place::Section { index, offset } => {
-                    let section = map.section(object, index as usize);
-                    let section = section.ok_or(Unplaced::Discarded)?;
-                    Ok(section.wrapping_add(offset))
-                }
-                Place::Unloaded => Err(Unplaced::Unloaded),
-                Place::ThreadLocal { .. } => Err(Unplaced::ThreadLocal),
-                Place::Indirect { .. } => Ok(map.indirect_stub(SymbolId::of(object, symbol))),
-                Place::Common { .. } | Place::Undefined => Err(Unplaced::Nowhere),
-            }
-        }
+        Definition::Object { object, symbol, .. } => place(&objects[object], symbol, map),
         Definition::Common { .. } => Ok(map.common(id)),
         Definition::Got => Err(Unplaced::Got),
         Definition::Handle => map.handle().ok_or(Unplaced::Nowhere),
@@ -90,5 +86,21 @@ fn location(id: SymbolId, objects: &[Object<'_>], symbols: &Symbols, map: &Map) 
         Definition::Outside(address) => Ok(address),
         Definition::Absent => Err(Unplaced::Absent),
         Definition::None => Err(Unplaced::Nowhere), // Nobody refers to it.
+    }
+}
+
+/// Where an object says that symbol `index` is.
+fn place(object: &Object<'_>, index: usize, map: &Map) -> Location {
+    match object.symbols[index].place {
+        Place::Absolute(value) => Ok(Address::new(value)),
+        Place::Section { index, offset } => {
+            let section = map.section(object, index as usize);
+            let section = section.ok_or(Unplaced::Discarded)?;
+            Ok(section.wrapping_add(offset))
+        }
+        Place::Unloaded => Err(Unplaced::Unloaded),
+        Place::ThreadLocal { .. } => Err(Unplaced::ThreadLocal),
+        Place::Indirect { .. } => Ok(map.indirect_stub(SymbolId::of(object, index))),
+        Place::Common { .. } | Place::Undefined => Err(Unplaced::Nowhere),
     }
 }

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::error::LoadError;
-use super::item::{Content, Item, requests};
+use super::item::{Content, Item, Requests, requests};
 use super::object::Object;
 use super::plan::Plan;
 use super::program::MAX_NAMES;
@@ -58,7 +58,7 @@ pub(super) fn check_names(objects: &[Object<'_>], limit: usize) -> Result<(), Lo
 /// [`LoadError::TooLarge`].
 fn check_size(
     plans: &[Plan<'_>],
-    requests: &[Vec<SectionRequest<'_>>],
+    requests: &[Requests<'_>],
     objects: &[Object<'_>],
     limit: usize,
 ) -> Result<(), LoadError> {
@@ -68,9 +68,12 @@ fn check_size(
         size.unwrap_or(usize::MAX)
     });
     let needed = sizes.fold(0, usize::saturating_add);
+    if needed <= limit {
+        return Ok(());
+    }
     let items = plans.iter().flat_map(|plan| &plan.items);
     match items.max_by_key(|item| item.demand()) {
-        Some(item) if needed > limit => Err(LoadError::TooLarge {
+        Some(item) => Err(LoadError::TooLarge {
             object: objects[item.object].name.clone(),
             section: item.name.into(),
             size: item.size,
@@ -78,7 +81,7 @@ fn check_size(
             needed,
             limit,
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -237,11 +240,13 @@ impl Map {
         Ok(map)
     }
 
-    fn enter(&mut self, plan: &Plan<'_>, objects: &[Object<'_>]) -> Result<(), LoadError> {
-        for item in &plan.items {
-            let address = plan.address(item);
+    fn enter(&mut self, plan: &mut Plan<'_>, objects: &[Object<'_>]) -> Result<(), LoadError> {
+        for item in &mut plan.items {
+            let Piece { id, address } = plan.pieces[item.piece];
+            let address = address.wrapping_add(item.offset as u64);
+            item.address = address;
             if let Some(name) = item.bounds {
-                let (id, end) = (plan.piece(item).id, address.wrapping_add(item.size as u64));
+                let end = address.wrapping_add(item.size as u64);
                 let bounds = self.bounds[name].get_or_insert((id, address..end));
                 if bounds.0 != id {
                     return Err(LoadError::Malformed {

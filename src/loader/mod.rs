@@ -48,6 +48,8 @@ mod x86_64;
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 pub use error::{LoadError, Place, UndefinedSymbol};
 pub use library::Library;
 pub use machine::Machine;
@@ -93,7 +95,7 @@ pub struct Loader<'data> {
     placement: Placement,
     sections: Sections,
     max_bytes: usize,
-    objects: Vec<Object<'data>>,
+    objects: SmallVec<[Object<'data>; 1]>,
     earlier: Vec<Arc<Program>>,
     elsewhere: Option<Elsewhere<'data>>,
     listeners: Listeners<'data>,
@@ -135,7 +137,7 @@ impl<'data> Loader<'data> {
             placement: Placement::default(),
             sections: Sections::default(),
             max_bytes: Self::MAX_BYTES,
-            objects: Vec::new(),
+            objects: SmallVec::new(),
             earlier: Vec::new(),
             elsewhere: None,
             listeners: Listeners::default(),

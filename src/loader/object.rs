@@ -25,6 +25,8 @@ pub(super) struct Object<'data> {
     pub(super) name: String,
     /// By section index; `None` for what is not loaded.
     pub(super) sections: Vec<Option<Section<'data>>>,
+    /// How many were loaded when the object was read.
+    pub(super) loaded: usize,
     /// By symbol index. Never empty.
     pub(super) symbols: Vec<Symbol<'data>>,
     /// The numbers of section 0 and symbol 0 among those of all objects of the program, counted object by object.
@@ -230,7 +232,7 @@ impl<'data> Reader<'_, 'data> {
             self.bytes,
         );
 
-        let mut names = 0usize;
+        let (mut loaded, mut names) = (0, 0usize);
         let mut sections = Vec::with_capacity(table.len());
         for section in table.iter() {
             let flags = section.sh_flags(LE);
@@ -241,6 +243,7 @@ impl<'data> Reader<'_, 'data> {
                 continue;
             }
             let section = self.section(texts, section)?;
+            loaded += 1;
             names = names.saturating_add(section.name.len());
             sections.push(Some(section));
         }
@@ -298,6 +301,7 @@ impl<'data> Reader<'_, 'data> {
         Ok(Object {
             name: self.name.into(),
             sections,
+            loaded,
             symbols,
             first_section,
             first_symbol,

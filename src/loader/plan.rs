@@ -33,20 +33,28 @@ pub(super) struct Once {
     order: SmallVec<[Sum; 2]>,
     /// The symbols of the objects that ask, by number.
     symbols: Range<usize>,
-    /// For each of these, where in `order` it is without an addend, counted from 1; 0 if it is not. Empty until one is needed.
+    /// Where in `order` each is, once they are too many to look through.
+    positions: Option<Box<Positions>>,
+}
+
+/// Places in a list, counted from 1; 0 is none.
+#[derive(Debug, Default)]
+struct Positions {
+    /// By symbol, of those that have a number in a range, without an addend.
     plain: Vec<usize>,
-    /// The same of all others.
     others: HashMap<Sum, usize>,
 }
 
 impl Once {
+    /// Up to so many are looked through.
+    const FEW: usize = 8;
+
     /// `symbols`: the numbers of those of the objects that ask.
     pub(super) fn new(symbols: Range<usize>) -> Self {
         Self {
             order: SmallVec::new(),
             symbols,
-            plain: Vec::new(),
-            others: HashMap::new(),
+            positions: None,
         }
     }
 
@@ -55,28 +63,44 @@ impl Once {
             return;
         }
         self.order.push(sum);
-        let count = self.order.len();
-        match self.index(sum) {
+        match self.order.len() {
+            ..=Self::FEW => {}
+            count if self.positions.is_some() => self.enter(sum, count),
+            _ => {
+                for position in 0..self.order.len() {
+                    self.enter(self.order[position], position + 1);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, sum: Sum, count: usize) {
+        let index = self.index(sum);
+        let positions = self.positions.get_or_insert_default();
+        match index {
             Some(at) => {
-                self.plain.resize(self.symbols.len(), 0);
-                self.plain[at] = count;
+                positions.plain.resize(self.symbols.len(), 0);
+                positions.plain[at] = count;
             }
             None => {
-                self.others.insert(sum, count);
+                positions.others.insert(sum, count);
             }
         }
     }
 
     /// Where the sum is, counted from 0, if it was asked for.
     pub(super) fn position(&self, sum: Sum) -> Option<usize> {
+        let Some(positions) = &self.positions else {
+            return self.order.iter().position(|&known| known == sum);
+        };
         let count = match self.index(sum) {
-            Some(at) => self.plain.get(at),
-            None => self.others.get(&sum),
+            Some(at) => positions.plain.get(at),
+            None => positions.others.get(&sum),
         };
         count?.checked_sub(1)
     }
 
-    /// Where it belongs in [`plain`](Self::plain), if it does.
+    /// Where it belongs among those without an addend, if it does.
     fn index(&self, (symbol, addend): Sum) -> Option<usize> {
         let is_plain = addend == 0 && self.symbols.contains(&symbol.number());
         is_plain.then(|| symbol.number() - self.symbols.start)
@@ -102,8 +126,8 @@ pub(super) struct Plan<'data> {
     /// Whether something refers to the GOT itself, and to the program's handle.
     got_is_named: bool,
     pub(super) names_the_handle: bool,
-    /// What is needed of thread-local storage.
-    pub(super) thread_local: tls::Needs,
+    /// What is needed of thread-local storage, if anything is.
+    pub(super) thread_local: Option<Box<tls::Needs>>,
     /// Everything that needs memory.
     pub(super) items: Vec<Item<'data>>,
     /// What the memory manager gave for them, once it did.
@@ -130,7 +154,7 @@ impl<'data> Plan<'data> {
             got_is_named: false,
             names_the_handle: false,
             pieces: SmallVec::new(),
-            thread_local: tls::Needs::new(of_members),
+            thread_local: None,
         };
         for object in &objects[plan.objects.clone()] {
             for section in object.sections.iter().flatten() {
@@ -153,8 +177,9 @@ impl<'data> Plan<'data> {
                             let (place, symbol) = reference();
                             return Err(reason.at(place, symbol));
                         }
-                        let sum = (id, relocation.addend);
-                        plan.thread_local.note(row.operand, sum, reference);
+                        let needs = || Box::new(tls::Needs::new(of_members.clone(), reference()));
+                        let needs = plan.thread_local.get_or_insert_with(needs);
+                        needs.note(row.operand, (id, relocation.addend), reference);
                     }
                     plan.note(row.operand, id, relocation.addend, definition);
                     let is_branch = matches!(row.operand, Operand::Branch | Operand::Plt);
@@ -223,17 +248,11 @@ impl<'data> Plan<'data> {
         self.pieces[item.piece]
     }
 
-    /// Where an item begins.
-    pub(super) fn address(&self, item: &Item<'_>) -> Address {
-        let piece = self.piece(item);
-        piece.address.wrapping_add(item.offset as u64)
-    }
-
     /// Where GOT or stubs are, if there are any.
     pub(super) fn table(&self, content: Content) -> Option<Address> {
         // The objects' sections come first.
         let item = self.items.iter().rev().find(|item| item.content == content);
-        item.map(|item| self.address(item))
+        item.map(|item| item.address)
     }
 
     /// The memory of the unwind table, if there is one.
@@ -265,7 +284,7 @@ impl<'data> Plan<'data> {
             let got = (Content::Got, ".got", SectionKind::ReadOnlyData);
             self.add(first, got, slots, SLOT_SIZE);
         }
-        let words = self.thread_local.words();
+        let words = self.thread_local.as_ref().map_or(0, |needs| needs.words());
         if words > 0 {
             let kind = SectionKind::ReadOnlyData;
             let entries = (Content::ThreadEntries, ".got.tls", kind);
@@ -301,6 +320,7 @@ impl<'data> Plan<'data> {
             bounds: None,
             piece: 0,
             offset: 0,
+            address: Address::new(0),
         });
     }
 }
@@ -311,10 +331,8 @@ fn sections<'data>(
     objects: &[Object<'data>],
     bounds: &Bounds<'_>,
 ) -> Result<Vec<Item<'data>>, LoadError> {
-    let known = objects[members.clone()]
-        .iter()
-        .map(|object| object.sections.iter().flatten().count());
-    let mut items = Vec::with_capacity(known.sum::<usize>() + 2);
+    let loaded = objects[members.clone()].iter().map(|object| object.loaded);
+    let mut items = Vec::with_capacity(loaded.sum::<usize>() + 2);
     for number in members {
         let object = &objects[number];
         for (index, section) in object.sections.iter().enumerate() {
@@ -331,6 +349,7 @@ fn sections<'data>(
                 bounds: bounds.get(section.name).copied(),
                 piece: 0,
                 offset: 0,
+                address: Address::new(0),
             };
             if section.is_thread_local {
                 if section.contents.is_empty() {
@@ -352,12 +371,23 @@ fn sections<'data>(
             items.push(item);
         }
     }
-    // Sections that lie together are of one kind, variables if any of them are.
-    let mut kinds = vec![SectionKind::Code; bounds.len()];
+    if !bounds.is_empty() {
+        join_kinds(&mut items, objects, bounds.len())?;
+    }
+    Ok(items)
+}
+
+/// Makes sections that lie together, which have one of these names, of one kind: variables if any of them are.
+fn join_kinds(
+    items: &mut [Item<'_>],
+    objects: &[Object<'_>],
+    names: usize,
+) -> Result<(), LoadError> {
+    let mut kinds = vec![SectionKind::Code; names];
     for (item, name) in items.iter().filter_map(|item| Some((item, item.bounds?))) {
         kinds[name] = kinds[name].max(item.kind);
     }
-    for item in &mut items {
+    for item in items {
         let Some(kind) = item.bounds.map(|name| kinds[name]) else {
             continue;
         };
@@ -369,7 +399,7 @@ fn sections<'data>(
         }
         item.kind = kind;
     }
-    Ok(items)
+    Ok(())
 }
 
 /// The bytes of an unwind table in front of its terminator; all, if it has none.

@@ -10,6 +10,7 @@ use super::by_name::ByName;
 use super::execute::Life;
 use super::listeners::Registered;
 use super::object::Object;
+use super::plan::Plan;
 use super::tls;
 use crate::id::SectionId;
 use crate::image::Image;
@@ -101,15 +102,13 @@ struct Names {
 
 impl Names {
     /// Bytes that are no text become replacement characters.
-    fn new<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> Self {
-        let (count, size) =
-            (names.clone()).fold((0, 0), |(count, size), name| (count + 1, size + name.len()));
-        let mut text = Vec::with_capacity(size);
-        let mut ends: Vec<u32> = Vec::with_capacity(count);
-        names.clone().for_each(|name| {
+    fn new(names: &[&[u8]]) -> Self {
+        let mut text = Vec::with_capacity(names.iter().map(|name| name.len()).sum());
+        let mut ends: Vec<u32> = Vec::with_capacity(names.len());
+        for name in names {
             text.extend_from_slice(name);
             ends.push(text.len() as u32);
-        });
+        }
         // Looked at once, since one by one takes longer than all the rest.
         if let Ok(text) = String::from_utf8(text) {
             if ends.iter().all(|&end| text.is_char_boundary(end as usize)) {
@@ -121,10 +120,10 @@ impl Names {
         }
         let mut text = String::new();
         ends.clear();
-        names.for_each(|name| {
+        for name in names {
             text.push_str(&String::from_utf8_lossy(name));
             ends.push(text.len() as u32);
-        });
+        }
         Self {
             text: text.into(),
             ends: ends.into(),
@@ -181,30 +180,50 @@ impl<'program> ProgramSection<'program> {
 }
 
 impl Program {
-    /// A program of these sections and these symbols, of which nothing runs by itself.
+    /// A program of what is in these plans, with these symbols, of which nothing runs by itself.
     pub(super) fn new<'data>(
         image: Image,
         runs_here: bool,
         objects: &[Object<'data>],
-        sections: impl Iterator<Item = (&'data str, Section)> + Clone,
-        symbols: &[(&'data [u8], Symbol)],
+        plans: &[Plan<'data>],
+        known: impl Iterator<Item = (&'data [u8], Symbol)>,
     ) -> Self {
-        let names = objects.iter().map(|object| object.name.as_bytes());
-        let names = names.chain(sections.clone().map(|(name, _)| name.as_bytes()));
-        let names = Names::new(names.chain(symbols.iter().map(|&(name, _)| name)));
-        let mut by_name = ByName::with_capacity(symbols.len());
-        for (number, (name, _)) in (0..).zip(symbols) {
-            by_name.find_or_insert(name, number, |number| symbols[number as usize].0);
+        let mut names: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        names.extend(objects.iter().map(|object| object.name.as_bytes()));
+        let items = plans.iter().map(|plan| plan.items.len());
+        let mut sections = Vec::with_capacity(items.sum());
+        for plan in plans {
+            for item in &plan.items {
+                names.push(item.name.as_bytes());
+                sections.push(Section {
+                    object: item.object as u32, // Objects have symbols, which have numbers of no more bits.
+                    kind: item.kind,
+                    id: plan.piece(item).id,
+                    address: item.address,
+                    size: item.size,
+                });
+            }
         }
+        let first = names.len();
+        let mut symbols = SmallVec::new();
+        for (name, symbol) in known {
+            names.push(name);
+            symbols.push(symbol);
+        }
+        let mut by_name = ByName::with_capacity(symbols.len());
+        for (number, name) in (0..).zip(&names[first..]) {
+            by_name.find_or_insert(name, number, |number| names[first + number as usize]);
+        }
+        symbols.shrink_to_fit();
         Self {
             life: None,
             debuggers: Registered::default(),
             image,
             runs_here,
-            objects: objects.len() as u32, // Each has symbols, which have numbers of no more bits.
-            names,
-            sections: sections.map(|(_, section)| section).collect(),
-            symbols: symbols.iter().map(|&(_, symbol)| symbol).collect(),
+            objects: objects.len() as u32,
+            names: Names::new(&names),
+            sections: sections.into(),
+            symbols,
             by_name,
             needs: None,
         }

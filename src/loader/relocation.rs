@@ -136,6 +136,7 @@ impl Field {
     }
 
     /// Writes `value`, which is in range, into the first [`size`](Self::size) bytes of `place`.
+    #[inline]
     pub(super) fn write(self, place: &mut [u8], value: i64) {
         match self {
             Self::Data8 => place[0] = value as u8,

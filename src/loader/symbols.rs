@@ -217,11 +217,6 @@ impl Symbols {
         symbol
     }
 
-    /// Who stands for each symbol, by number.
-    pub(super) fn representatives(&self) -> impl ExactSizeIterator<Item = SymbolId> {
-        self.all.iter().map(|symbol| symbol.stands_for)
-    }
-
     /// All global symbols, each once.
     pub(super) fn globals(&self) -> impl Iterator<Item = (SymbolId, &Symbol)> {
         self.globals.iter().map(|&id| (id, self.get(id)))

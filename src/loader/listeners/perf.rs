@@ -69,7 +69,7 @@ impl Perf {
                     let code = &bytes[span.start as usize..span.end as usize];
                     named.push(Named {
                         name,
-                        address: plan.address(item).wrapping_add(span.start),
+                        address: item.address.wrapping_add(span.start),
                         size: code.len() as u64,
                         code: self.dump.as_ref().map_or(Vec::new(), |_| code.to_vec()),
                     });

@@ -34,13 +34,13 @@ impl Entry {
 const WORD: usize = size_of::<u64>();
 
 /// Where something refers to thread-local storage, and to which symbol, for messages.
-pub(super) type Reference = (Place, String);
+pub(in crate::loader) type Reference = (Place, String);
 
 /// What the code of one reservation needs of thread-local storage.
 #[derive(Debug)]
 pub(in crate::loader) struct Needs {
     /// The first reference of all, and the first one to a fixed offset from the thread pointer.
-    pub(super) first: Option<Reference>,
+    pub(super) first: Reference,
     pub(super) first_static: Option<Reference>,
     module: bool,
     pairs: Once,
@@ -49,10 +49,10 @@ pub(in crate::loader) struct Needs {
 }
 
 impl Needs {
-    /// `symbols`: the numbers of those of the objects that ask.
-    pub(in crate::loader) fn new(symbols: Range<usize>) -> Self {
+    /// `symbols`: the numbers of those of the objects that ask. `first` is the first reference.
+    pub(in crate::loader) fn new(symbols: Range<usize>, first: Reference) -> Self {
         Self {
-            first: None,
+            first,
             first_static: None,
             module: false,
             pairs: Once::new(symbols.clone()),
@@ -76,9 +76,8 @@ impl Needs {
             }
             _ => {}
         }
-        self.first.get_or_insert_with(&reference);
         if operand.is_static() {
-            self.first_static.get_or_insert_with(&reference);
+            self.first_static.get_or_insert_with(reference);
         }
     }
 

@@ -42,9 +42,9 @@ impl Storage {
         layout: &Layout,
         plans: &[Plan<'_>],
     ) -> Result<Option<Self>, LoadError> {
-        let needs = || plans.iter().map(|plan| &plan.thread_local);
-        let Some(first) = needs().find_map(|needs| needs.first.as_ref()) else {
-            return Ok(None);
+        let needs = || plans.iter().filter_map(|plan| plan.thread_local.as_ref());
+        let Some(first) = needs().next().map(|needs| &needs.first) else {
+            return Ok(None); // As for most.
         };
         let first_static = needs().find_map(|needs| needs.first_static.as_ref());
         match home {
@@ -112,14 +112,12 @@ impl Storage {
         objects: &[Object<'_>],
         plans: &[Plan<'_>],
     ) {
-        let items = plans
-            .iter()
-            .flat_map(|plan| plan.items.iter().map(move |item| (plan, item)));
-        let pieces = items.filter_map(|(plan, item)| {
+        let items = plans.iter().flat_map(|plan| &plan.items);
+        let pieces = items.filter_map(|item| {
             let offset = layout.section(&objects[item.object], item.section()?)?;
             Some(Piece {
                 offset,
-                address: plan.address(item),
+                address: item.address,
                 size: item.size,
             })
         });
