@@ -416,6 +416,24 @@ fn names_count_for_what_is_allowed() {
 }
 
 #[test]
+fn names_of_all_objects_are_counted_in_32_bits() {
+    let long = "n".repeat(50_000);
+    let others = (0..30_000).map(|number| format!(".globl s{number}\ns{number}:\n"));
+    let source = format!(".globl {long}\n{long}:\n{}", others.collect::<String>());
+    let bytes = File::assemble("names.o", &source).bytes;
+    let mut file = Victim { bytes };
+    let name = file.bytes[file.symbol(&long)..].first_chunk::<4>().copied();
+    for other in (file.symbol("s0")..=file.symbol("s29999")).step_by(24) {
+        file.put(other, &name.unwrap());
+    }
+    let mut loader = Loader::new().unwrap().with_max_bytes(usize::MAX);
+    loader.load("names.o", &file.bytes).unwrap();
+    let error = loader.link(&mut SectionMemoryManager::new(), &());
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with("names.o: names of 15"), "{error}");
+}
+
+#[test]
 fn section_groups_that_share_their_members_are_refused() {
     let group = |name| format!(".section .{name}, \"aG\", %progbits, {name}, comdat\n.byte 1\n");
     let text = ["a", "b", "c", "d", "e", "f"].map(group).concat();

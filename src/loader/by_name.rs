@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Numbers by name, counted from 0. While they are few, all names are looked at: that takes no memory, and no more time.
@@ -47,8 +48,8 @@ impl ByName {
             |&number| hashes.hash_one(name_of(number)),
         );
         match entry {
-            hashbrown::hash_table::Entry::Occupied(known) => Some(*known.get()),
-            hashbrown::hash_table::Entry::Vacant(place) => {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(place) => {
                 place.insert(next);
                 None
             }
@@ -69,6 +70,29 @@ impl ByName {
                 let hash = table.hashes.hash_one(name);
                 table.numbers.find(hash, is_it).copied()
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_many_are_found_alike() {
+        for count in [1, 8, 9, 1000] {
+            let names: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
+            let name_of = |number: u32| names[number as usize].as_bytes();
+            let mut by_name = ByName::with_capacity(names.len());
+            for (number, name) in (0..).zip(&names) {
+                let name = name.as_bytes();
+                assert_eq!(by_name.find(name, number, name_of), None);
+                assert_eq!(by_name.find_or_insert(name, number, name_of), None);
+                assert_eq!(by_name.find(name, number + 1, name_of), Some(number));
+                let again = by_name.find_or_insert(name, number + 1, name_of);
+                assert_eq!(again, Some(number));
+            }
+            assert_eq!(by_name.find(b"n", count, name_of), None);
         }
     }
 }

@@ -42,6 +42,7 @@ mod program;
 mod relocation;
 mod resolver;
 mod symbols;
+mod texts;
 mod tls;
 mod x86_64;
 

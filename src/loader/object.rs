@@ -3,8 +3,6 @@
 //! Law: what comes out of here is consistent. Section and symbol indices were checked, contents are as long as they say. What it
 //! takes up is in proportion to the file: contents, names and relocations stay where they are.
 
-use std::ffi::CStr;
-
 use object::elf::{self, FileHeader64, Rela64, SectionHeader64, Sym64};
 use object::read::elf::{FileHeader, Rela as _, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::read::{SectionIndex, SymbolIndex};
@@ -13,6 +11,7 @@ use object::{Endianness, LittleEndian, U32};
 use super::error::LoadError;
 use super::machine::Machine;
 use super::symbols::text;
+use super::texts::{Texts, one_line, up_to_zero};
 use crate::kind::SectionKind;
 use crate::num::Align;
 
@@ -226,11 +225,8 @@ impl<'data> Reader<'_, 'data> {
         let header = self.checked(Header::parse(self.bytes))?;
         let table = self.checked(header.sections(LE, self.bytes))?;
         let symbols = self.checked(table.symbols(LE, self.bytes, elf::SHT_SYMTAB))?;
-        let texts = Texts::in_section(
-            header.section_strings_index(LE, self.bytes).ok(),
-            &table,
-            self.bytes,
-        );
+        let texts = header.section_strings_index(LE, self.bytes);
+        let texts = self.texts(&table, texts.unwrap_or(SectionIndex(0)));
 
         let (mut loaded, mut names) = (0, 0usize);
         let mut sections = Vec::with_capacity(table.len());
@@ -276,7 +272,7 @@ impl<'data> Reader<'_, 'data> {
             }
         }
         // Relocations that need no symbol name number 0, with or without a table.
-        let texts = Texts::in_section(Some(symbols.string_section()), &table, self.bytes);
+        let texts = self.texts(&table, symbols.string_section());
         let table = symbols;
         let mut globals = 0;
         let mut symbols = Vec::with_capacity(table.len().max(1));
@@ -311,16 +307,22 @@ impl<'data> Reader<'_, 'data> {
         })
     }
 
+    /// The texts in a section; none if there is none, as number 0.
+    fn texts(&self, table: &SectionTable<'data, Header>, index: SectionIndex) -> Texts<'data> {
+        let section = table.section(index).ok().filter(|_| index.0 != 0);
+        let bytes = section.and_then(|section| section.data(LE, self.bytes).ok());
+        Texts::new(bytes.unwrap_or_default())
+    }
+
     fn section(
         &self,
         texts: Texts<'data>,
         section: &'data SectionHeader64<LittleEndian>,
     ) -> Result<Section<'data>, LoadError> {
         let flags = section.sh_flags(LE);
-        let name = texts.from(section.sh_name(LE));
+        let name = texts.at(section.sh_name(LE));
         let name = name.ok_or_else(|| self.malformed("a section's name is not in the file"))?;
-        let name = std::str::from_utf8(up_to_zero(name)).ok();
-        let name = name.filter(|name| is_one_line(name));
+        let name = one_line(up_to_zero(name));
         let name = name.ok_or_else(|| self.malformed("a section's name is not text"))?;
         let contents = self.checked(section.data(LE, self.bytes))?;
         let fits = |value: u64| {
@@ -443,7 +445,7 @@ impl<'data> Reader<'_, 'data> {
         sections: &[Option<Section<'data>>],
     ) -> Result<Symbol<'data>, LoadError> {
         let name = || {
-            let name = texts.from(symbol.st_name(LE));
+            let name = texts.at(symbol.st_name(LE));
             name.ok_or_else(|| self.malformed("a symbol's name is not in the file"))
         };
         let binding = match symbol.st_bind() {
@@ -531,45 +533,6 @@ impl<'data> Reader<'_, 'data> {
             align: align.ok_or_else(malformed)?,
         })
     }
-}
-
-/// The texts of a table of strings: each is followed by a zero.
-#[derive(Clone, Copy)]
-struct Texts<'data>(&'data [u8]);
-
-impl<'data> Texts<'data> {
-    /// Those in a section, if it is one.
-    fn in_section(
-        index: Option<SectionIndex>,
-        table: &SectionTable<'data, Header>,
-        file: &'data [u8],
-    ) -> Self {
-        let index = index.filter(|&index| index != SectionIndex(0));
-        let section = index.and_then(|index| table.section(index).ok());
-        let bytes = section.and_then(|section| section.data(LE, file).ok());
-        let bytes = bytes.unwrap_or_default();
-        // Cut here once, so that no text has to be followed to its end to see that it has one.
-        let last = bytes.iter().rposition(|&byte| byte == 0);
-        Self(last.map_or(&[], |last| &bytes[..=last]))
-    }
-
-    /// From the text at `offset` on.
-    fn from(self, offset: u32) -> Option<&'data [u8]> {
-        let rest = self.0.get(offset as usize..);
-        rest.filter(|rest| !rest.is_empty())
-    }
-}
-
-/// The text that bytes begin with.
-fn up_to_zero(bytes: &[u8]) -> &[u8] {
-    CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
-}
-
-/// Whether a name is fit for messages.
-fn is_one_line(name: &str) -> bool {
-    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
-    let is_plain = (name.bytes()).fold(true, |all, byte| all & is_plain(byte));
-    is_plain || !name.contains(char::is_control)
 }
 
 /// What compilers write into a writable section only so that relocations can be applied to it.

@@ -301,3 +301,16 @@ impl Program {
         self.image
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_a_program_is_small() {
+        // There may be a million of them.
+        let others = size_of::<Image>() + size_of::<Registered>();
+        assert_eq!(size_of::<Program>() - others, 104);
+        assert_eq!(size_of::<Section>(), 40);
+    }
+}
