@@ -1,173 +1,48 @@
-//! Time, memory and mappings against the number of objects, each line up to where its memory manager ends.
+//! What the charts have in common: two logarithmic axes with a title above, and one style for each line.
 
 use std::error::Error;
-use std::path::Path;
+use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::contender::{Contender, Run, Seen};
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>;
 
-/// Objects that are alive at the end of a run.
-const COUNTS: [usize; 11] = [
-    10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000,
-];
-
-/// Up to here a run is short, and the best of some is taken.
-const SHORT: usize = 3000;
-const REPEATED: usize = 5;
-
-/// What was seen of a contender.
-pub struct Line {
-    name: &'static str,
-    is_ours: bool,
-    points: Vec<(usize, Seen)>,
-    /// Whether it was refused more.
-    ends: bool,
+/// An axis across, with what it counts.
+pub struct Across {
+    pub what: &'static str,
+    pub range: Range<f64>,
 }
 
+/// Axes that leave `room` on their right, in pixels.
+///
 /// # Errors
 ///
-/// A contender cannot be run.
-pub fn measure(contenders: &[Contender]) -> Result<Vec<Line>, Box<dyn Error>> {
-    let there = contenders.iter().filter(|contender| contender.is_there());
-    there.map(follow).collect()
-}
-
-fn follow(contender: &Contender) -> Result<Line, Box<dyn Error>> {
-    let mut line = Line {
-        name: contender.mode,
-        is_ours: contender.is_ours(),
-        points: Vec::new(),
-        ends: false,
-    };
-    let mut counts = COUNTS.into_iter();
-    let mut next = counts.next();
-    while let Some(count) = next {
-        match best(&contender.with_count(count))? {
-            Run::Seen(seen) => {
-                line.points.push((count, seen));
-                next = counts.next().filter(|_| !line.ends);
-            }
-            Run::Ended { object, reason } => {
-                println!(
-                    "`{}`: {reason} at object {object}",
-                    contender.with_count(count)
-                );
-                line.ends = true;
-                // As many as it takes; what comes behind, near the limit, may still be refused.
-                let fewer = object.min(count - 1) / 10 * 10;
-                next = (fewer > line.points.last().map_or(0, |&(count, _)| count)).then_some(fewer);
-            }
-        }
-    }
-    println!();
-    Ok(line)
-}
-
-fn best(contender: &Contender) -> Result<Run, Box<dyn Error>> {
-    let mut best: Option<Seen> = None;
-    let rounds = if contender.count() <= SHORT {
-        REPEATED
-    } else {
-        2
-    };
-    for _ in 0..rounds {
-        match contender.run()? {
-            Run::Seen(seen) => {
-                if best.is_none_or(|best| seen.nanoseconds < best.nanoseconds) {
-                    best = Some(seen);
-                }
-            }
-            ended => return Ok(ended),
-        }
-    }
-    Ok(Run::Seen(best.expect("there is a round")))
-}
-
-/// # Errors
-///
-/// The file cannot be written.
-pub fn draw(lines: &[Line], path: &Path) -> Result<(), Box<dyn Error>> {
-    let area = SVGBackend::new(path, (1200, 420)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let panels = area.split_evenly((1, 3));
-    let time = |seen: &Seen| seen.nanoseconds / 1e3;
-    let memory = |seen: &Seen| seen.bytes.unwrap_or(0.0);
-    let mappings = |seen: &Seen| seen.mappings.unwrap_or(0.0);
-    panel(
-        &panels[0],
-        lines,
-        "microseconds for each object",
-        0.5..200.0,
-        time,
-        false,
-    )?;
-    panel(
-        &panels[1],
-        lines,
-        "bytes for each object of 1,636",
-        1e3..1e5,
-        memory,
-        true, // It has room.
-    )?;
-    panel(
-        &panels[2],
-        lines,
-        "kernel mappings of the process",
-        10.0..1e5,
-        mappings,
-        false,
-    )?;
-    area.present()?;
-    Ok(())
-}
-
-fn panel(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
-    lines: &[Line],
+/// The area is too small.
+pub fn axes<'a>(
+    area: &Area<'a>,
     title: &str,
-    range: std::ops::Range<f64>,
-    value: impl Fn(&Seen) -> f64,
-    names_them: bool,
-) -> Result<(), Box<dyn Error>> {
+    across: Across,
+    up: Range<f64>,
+    room: u32,
+) -> Result<Chart<'a>, Box<dyn Error>> {
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 16))
         .margin(12)
+        .margin_right(12 + room)
         .x_label_area_size(36)
         .y_label_area_size(52)
-        .build_cartesian_2d((10.0..1e6_f64).log_scale(), range.log_scale())?;
+        .build_cartesian_2d(across.range.log_scale(), up.log_scale())?;
     chart
         .configure_mesh()
-        .x_desc("objects, all alive")
+        .x_desc(across.what)
         .x_label_formatter(&|number| short(*number))
         .y_label_formatter(&|number| short(*number))
         .light_line_style(WHITE)
         .label_style(("sans-serif", 12))
         .draw()?;
-    for (number, line) in lines.iter().enumerate() {
-        let style = style(number, line);
-        let points: Vec<(f64, f64)> = (line.points.iter())
-            .map(|(count, seen)| (*count as f64, value(seen)))
-            .collect();
-        let end = points.last().copied();
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-        if let Some(end) = end.filter(|_| line.ends) {
-            chart.draw_series([Cross::new(end, 5, style)])?;
-        }
-    }
-    if names_them {
-        chart
-            .configure_series_labels()
-            .label_font(("sans-serif", 11))
-            .background_style(WHITE.mix(0.8))
-            .position(SeriesLabelPosition::UpperRight)
-            .draw()?;
-    }
-    Ok(())
+    Ok(chart)
 }
 
 /// Such as 10k.
@@ -180,7 +55,7 @@ fn short(number: f64) -> String {
 }
 
 /// Ours are blue and drawn thick.
-fn style(number: usize, line: &Line) -> ShapeStyle {
+pub fn style(number: usize, is_ours: bool) -> ShapeStyle {
     let ours = [
         RGBColor(8, 48, 107),
         RGBColor(33, 113, 181),
@@ -191,10 +66,10 @@ fn style(number: usize, line: &Line) -> ShapeStyle {
         RGBColor(230, 85, 13),
         RGBColor(253, 174, 107),
     ];
-    let color = if line.is_ours {
+    let color = if is_ours {
         ours[number % 3]
     } else {
         others[number % 3]
     };
-    color.stroke_width(if line.is_ours { 3 } else { 2 })
+    color.stroke_width(if is_ours { 3 } else { 2 })
 }

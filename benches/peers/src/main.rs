@@ -1,8 +1,10 @@
-//! Runs what is compared, in turn, and says what it saw: markdown on standard output, a chart as an SVG. `benches/peers/run` builds
+//! Runs what is compared, in turn, and says what it saw: markdown on standard output, charts as SVGs. `benches/peers/run` builds
 //! everything and calls this.
 
 mod chart;
 mod contender;
+mod linear;
+mod objects;
 mod table;
 
 use std::error::Error;
@@ -17,22 +19,40 @@ const BUILT: &str = "target/peers";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut rounds = 7;
-    let mut svg = PathBuf::from(BUILT).join("objects.svg");
+    let mut charts = PathBuf::from(BUILT);
+    let mut only = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or("each option has a value")?;
         match argument.as_str() {
             "--rounds" => rounds = value.parse()?,
-            "--svg" => svg = value.into(),
+            "--charts" => charts = value.into(),
+            "--only" => only = Some(value),
             _ => return Err(format!("no such option: {argument}").into()),
         }
     }
-    for table in tables() {
-        println!("{}", table.measure(rounds)?);
+    let parts = ["tables", "objects", "linear"];
+    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if !parts.into_iter().any(is_wanted) {
+        return Err(format!("--only takes one of {}", parts.join(", ")).into());
     }
-    let lines = chart::measure(&drawn())?;
-    chart::draw(&lines, &svg)?;
-    println!("{}", svg.display());
+    if is_wanted("tables") {
+        for table in tables() {
+            println!("{}", table.measure(rounds)?);
+        }
+    }
+    if is_wanted("objects") {
+        let svg = charts.join("objects.svg");
+        objects::draw(&objects::measure(&published())?, &svg)?;
+        println!("{}", svg.display());
+    }
+    if is_wanted("linear") {
+        let svg = charts.join("linear.svg");
+        let lines = linear::measure(&loaded())?;
+        println!("{}", linear::table(&lines));
+        linear::draw(&lines, &svg)?;
+        println!("{}", svg.display());
+    }
     Ok(())
 }
 
@@ -103,8 +123,8 @@ fn tables() -> Vec<Table> {
     ]
 }
 
-/// What the chart compares: objects of 1,636 bytes, more and more of them.
-fn drawn() -> [Contender; 6] {
+/// What a chart compares: objects of 1,636 bytes, more and more of them.
+fn published() -> [Contender; 6] {
     [
         Contender::new(Publish, "window", 0),
         Contender::new(Publish, "window-same-address", 0),
@@ -112,5 +132,15 @@ fn drawn() -> [Contender; 6] {
         Contender::new(LlvmManagers, "smm-reserve", 0),
         Contender::new(LlvmManagers, "jitlink", 0),
         Contender::new(LlvmManagers, "jitlink-mapper", 0),
+    ]
+}
+
+/// What the other chart compares: object files with more and more relocations.
+fn loaded() -> [Contender; 4] {
+    [
+        Contender::new(Load, "window", 0),
+        Contender::new(Load, "dedicated", 0),
+        Contender::new(LlvmLoaders, "rtdyld-reserve", 0),
+        Contender::new(LlvmLoaders, "jitlink-mapper", 0),
     ]
 }
