@@ -101,7 +101,7 @@ pub fn draw(lines: &[Line], path: &Path) -> Result<(), Box<dyn Error>> {
         range: 1e3..1e6,
     };
     let title = "nanoseconds for each relocation, from the object's bytes to code that runs";
-    let mut chart = chart::axes(&area, title, across, 10.0..1000.0, 110)?;
+    let mut chart = chart::axes(&area, title, across, 10.0..2e3, 110)?;
     for line in lines {
         let points = line.points.iter().copied();
         chart.draw_series(LineSeries::new(points.clone(), line.style))?;

@@ -99,13 +99,13 @@ fn tables() -> Vec<Table> {
             ],
         ),
         Table::new(
-            "An object file of a few hundred bytes loaded, with its unwind table, all alive",
+            "An object file of a few hundred bytes loaded 20,000 times, with its unwind table, all alive",
             vec![
-                small(Load, "window", 5000),
-                small(Load, "dedicated", 2000),
-                small(LlvmLoaders, "rtdyld-reserve", 2000),
-                small(LlvmLoaders, "jitlink", 1000),
-                small(LlvmLoaders, "jitlink-mapper", 1000),
+                small(Load, "window", 20_000),
+                small(Load, "dedicated", 20_000),
+                small(LlvmLoaders, "rtdyld-reserve", 20_000),
+                small(LlvmLoaders, "jitlink", 20_000),
+                small(LlvmLoaders, "jitlink-mapper", 20_000),
             ],
         ),
         Table::new(
