@@ -143,7 +143,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A reservation for `content`, which needs `extents`.
+    /// A reservation for `content`, which needs `extents`: its spans are writable, zero or filled with traps.
     ///
     /// # Errors
     ///
@@ -412,10 +412,12 @@ impl Shared {
     /// A lease becomes an object whose sections have `asked` bytes, not those that were announced. Says how many forks
     /// there were before.
     pub(super) fn enter_object(&self, announced: usize, asked: usize) -> u32 {
-        if asked != announced {
+        // Both change at one moment, and mostly there is one.
+        let _books = (asked != announced).then(|| {
             let mut state = self.lock();
             state.books.asked = state.books.asked - announced + asked;
-        }
+            state
+        });
         self.objects.0.fetch_add(1, Ordering::Relaxed);
         sys::fork_count()
     }

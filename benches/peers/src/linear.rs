@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::process::Command;
 
 use plotters::prelude::*;
 
@@ -10,7 +11,7 @@ use crate::chart::{self, Across, Area, Chart, style};
 use crate::contender::{Contender, Run};
 use crate::table::median;
 
-/// Relocations of an object; it has a symbol for every fifth. `run` has written one of each.
+/// Relocations of an object; it has a symbol for every fifth.
 const SIZES: [usize; 7] = [1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
 
 /// Relocations of a run, at least: it loads an object again and again, and all of them stay.
@@ -30,7 +31,7 @@ pub struct Line {
 ///
 /// # Errors
 ///
-/// A contender cannot be run.
+/// A contender cannot be run, or an object not be written.
 pub fn measure(contenders: &[Contender]) -> Result<Vec<Line>, Box<dyn Error>> {
     let there = contenders.iter().filter(|contender| contender.is_there());
     let there: Vec<_> = there.collect();
@@ -48,6 +49,7 @@ pub fn measure(contenders: &[Contender]) -> Result<Vec<Line>, Box<dyn Error>> {
     let mut lines: Vec<Line> = there.iter().map(line).collect();
     for size in SIZES {
         let object = format!("{BUILT}/relocations-{size}.o");
+        write(size, &object)?;
         let mut seen = vec![Vec::new(); there.len()];
         for _ in 0..ROUNDS {
             for (contender, seen) in there.iter().zip(&mut seen) {
@@ -68,6 +70,17 @@ pub fn measure(contenders: &[Contender]) -> Result<Vec<Line>, Box<dyn Error>> {
         }
     }
     Ok(lines)
+}
+
+/// Writes an object with so many relocations.
+fn write(relocations: usize, object: &str) -> Result<(), Box<dyn Error>> {
+    let bench = ["bench", "--quiet", "--bench", "load", "--", "write"];
+    let mut command = Command::new("cargo");
+    command.args(bench).arg(relocations.to_string()).arg(object);
+    match command.status()?.success() {
+        true => Ok(()),
+        false => Err(format!("{object} cannot be written").into()),
+    }
 }
 
 /// The points as a table.
