@@ -180,10 +180,7 @@ impl DedicatedBlock {
 
     /// Enters into the books that it is an object now, with these sections.
     pub(crate) fn enter_object(&mut self, arenas: &Arenas, sections: &[Section]) {
-        let asked = sections
-            .iter()
-            .map(|section| section.footprint().size())
-            .sum();
+        let asked = sections.iter().map(|section| section.asked()).sum();
         let code = self.pages(&arenas[SectionKind::Code]);
         let constants = self.constants(arenas);
         let variables = self.block.size() - constants.end();

@@ -68,6 +68,7 @@ impl Memory {
     /// # Safety
     ///
     /// The memory is not sealed.
+    #[inline]
     #[allow(unsafe_code)] // Passes on what the caller promises.
     pub(crate) unsafe fn place(
         &mut self,

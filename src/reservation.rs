@@ -27,10 +27,14 @@ pub(crate) struct Section {
 }
 
 impl Section {
+    /// In bytes, with its terminator.
+    pub(crate) fn asked(self) -> usize {
+        self.span.size() + usize::from(self.terminator)
+    }
+
     /// With its terminator.
     pub(crate) fn footprint(self) -> Span {
-        let size = self.span.size() + usize::from(self.terminator);
-        Span::sized(self.span.start(), size).expect("a section lies inside its memory")
+        Span::sized(self.span.start(), self.asked()).expect("a section lies inside its memory")
     }
 }
 
@@ -124,10 +128,10 @@ impl Reservation {
         #[allow(unsafe_code)] // Fills fresh code with traps.
         // SAFETY: not sealed, by the invariant of `memory`.
         let place = unsafe { self.memory.place(arenas, announced, request, size)? };
-        let (span, terminator) = place
-            .split_at(place.start() + request.size())
-            .expect("a section is smaller than its footprint");
-        if !terminator.is_empty() {
+        let span = Span::sized(place.start(), request.size()).expect("a part of it");
+        if request.terminator() > 0 {
+            let terminator = Span::new(span.end(), place.end());
+            let terminator = terminator.expect("the rest of it");
             self.bytes_mut(terminator).fill(0);
         }
         self.content.sections.push(Section {

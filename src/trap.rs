@@ -27,7 +27,7 @@ const TRAP: &[u8] = &0x002a_0000_u32.to_le_bytes(); // BREAK 0 (LoongArch refere
 const TRAP: &[u8] = &[0];
 
 /// Bytes to fill at once: longer ones the C library gives to a string instruction, which is slow to start.
-const PART: usize = 1024;
+const PART: usize = 2048;
 
 /// Fills `code`, which starts at a multiple of the instruction size, with traps.
 pub(crate) fn fill(code: &mut [u8]) {

@@ -155,13 +155,15 @@ impl Slots {
 /// Invariant: each gap ends at a multiple of every alignment of its kind that is still to come, since alignments descend.
 #[derive(Default)]
 struct Gaps {
-    by_size: BTreeMap<(SectionKind, usize), Vec<usize>>,
+    /// Mostly none.
+    by_size: Option<BTreeMap<(SectionKind, usize), Vec<usize>>>,
 }
 
 impl Gaps {
     fn put(&mut self, kind: SectionKind, gap: Span) {
         if !gap.is_empty() {
-            let starts = self.by_size.entry((kind, gap.size())).or_default();
+            let by_size = self.by_size.get_or_insert_default();
+            let starts = by_size.entry((kind, gap.size())).or_default();
             starts.push(gap.start());
         }
     }
@@ -169,14 +171,12 @@ impl Gaps {
     /// The tightest gap that holds `size` bytes at `align`. By the invariant a gap holds them just if it holds `size`
     /// rounded up to `align`: one look-up finds it.
     fn take(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<usize> {
-        if self.by_size.is_empty() {
-            return None; // Nearly always.
-        }
+        let by_size = self.by_size.as_mut()?;
         let fitting = (kind, align.up(size)?)..=(kind, usize::MAX);
-        let (&(_, gap_size), starts) = self.by_size.range_mut(fitting).next()?;
+        let (&(_, gap_size), starts) = by_size.range_mut(fitting).next()?;
         let start = starts.pop()?;
         if starts.is_empty() {
-            self.by_size.remove(&(kind, gap_size));
+            by_size.remove(&(kind, gap_size));
         }
         let gap = Span::sized(start, gap_size)?;
         let taken = gap.first_fit(size, align, 0)?;

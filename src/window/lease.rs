@@ -57,7 +57,7 @@ const TERMINATED: u32 = 1 << 31;
 
 impl Place {
     fn new(section: &Section) -> Self {
-        let is_terminated = section.footprint() != section.span;
+        let is_terminated = section.asked() > section.span.size();
         Self {
             start: section.span.start() as u32,
             size: section.span.size() as u32 | if is_terminated { TERMINATED } else { 0 },
@@ -112,10 +112,15 @@ impl Grants {
         first.chain(others.map(|(kind, grant)| (*kind, grant)))
     }
 
-    pub(super) fn into_all(self) -> impl Iterator<Item = (SectionKind, Grant)> {
-        let first = self.first.into_iter();
-        let first = first.filter_map(|(kind, grant)| Some((kind, grant?)));
-        first.chain(self.others.into_iter().flat_map(|all| *all))
+    pub(super) fn for_each(self, mut take: impl FnMut(SectionKind, Grant)) {
+        for (kind, grant) in self.first {
+            if let Some(grant) = grant {
+                take(kind, grant);
+            }
+        }
+        for (kind, grant) in self.others.into_iter().flat_map(|all| *all) {
+            take(kind, grant);
+        }
     }
 }
 
@@ -182,6 +187,7 @@ impl Lease {
 
     /// A place for a section: the announced one, or what is left over of its kind, or else a span of its own. See
     /// [`Memory::place`](crate::memory::Memory::place).
+    #[inline] // What was announced, which is quickly found.
     pub(crate) fn place(
         &mut self,
         arenas: &mut Arenas,
@@ -190,10 +196,19 @@ impl Lease {
         size: usize,
     ) -> Result<Span, Error> {
         self.window.check_own()?;
-        check_alignment(request.align())?;
-        if let Some(place) = announced {
-            return Ok(arenas[request.kind()].announced(place));
+        match announced {
+            Some(place) => Ok(arenas[request.kind()].announced(place)),
+            None => self.place_beyond(arenas, request, size),
         }
+    }
+
+    fn place_beyond(
+        &mut self,
+        arenas: &mut Arenas,
+        request: &SectionRequest<'_>,
+        size: usize,
+    ) -> Result<Span, Error> {
+        check_alignment(request.align())?;
         let (kind, align) = (request.kind(), request.align());
         let origin = self.address().get() as usize;
         if let Ok(left_over) = arenas[kind].beyond_the_plan(size, align, origin) {
@@ -253,9 +268,13 @@ impl Lease {
 
     /// Enters into the books that it is an object now, with these sections.
     pub(crate) fn publish(mut self, sections: &[Section]) -> PublishedLease {
-        let places: SmallVec<[Place; 4]> = sections.iter().map(Place::new).collect();
-        let sizes = places.iter().map(|place| place.footprint().size() as u32);
-        let announced = mem::replace(&mut self.grants.asked, sizes.sum());
+        let mut places = SmallVec::with_capacity(sections.len());
+        let mut asked = 0;
+        for section in sections {
+            places.push(Place::new(section));
+            asked += section.asked() as u32;
+        }
+        let announced = mem::replace(&mut self.grants.asked, asked);
         self.forks = (self.window).enter_object(announced as usize, self.grants.asked());
         self.phase = Phase::Published;
         PublishedLease {
@@ -290,11 +309,11 @@ impl Drop for PublishedLease {
     fn drop(&mut self) {
         let Lease { window, forks, .. } = &self.lease;
         if window.can_overwrite(*forks) {
-            let places = self.sections.iter().map(|place| place.instructions());
             let ends = window.plan.arenas[SectionKind::Code].end();
-            places
-                .filter(|place| place.start() < ends)
-                .for_each(|code| window.overwrite(code));
+            let is_code = |place: &&Place| (place.start as usize) < ends;
+            for code in self.sections.iter().filter(is_code) {
+                window.overwrite(code.instructions());
+            }
             self.lease.phase = Phase::Disarmed;
         }
     }

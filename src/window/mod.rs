@@ -8,8 +8,9 @@
 //! ```
 //!
 //! [`options`] says what a window may be; [`backing`] is its memory, written at two addresses or at one; [`sub_window`] knows
-//! which bytes of one kind are whose ([`spans`]) and which pages have memory ([`pages`]); [`state`] is all that under one lock,
-//! and [`shared`] acts on it, in [`release`] where memory comes back; a [`lease`](Lease) is what one object has of it.
+//! which bytes of one kind are whose ([`spans`]), whose they were lately ([`recent`]), and which pages have memory ([`pages`]);
+//! [`state`] is all that under one lock, and [`shared`] acts on it, in [`release`] where memory comes back; a [`lease`](Lease) is
+//! what one object has of it.
 //!
 //! What must not enter: how sections are laid out, and what a loader does with them.
 
@@ -17,6 +18,7 @@ mod backing;
 mod lease;
 mod options;
 mod pages;
+mod recent;
 mod release;
 mod shared;
 mod spans;

@@ -9,6 +9,8 @@ pub(super) struct Pages {
     /// As long as the highest page that ever had memory needs.
     words: Vec<u64>,
     count: usize,
+    /// Invariant: where the lowest page without memory starts.
+    full: usize,
 }
 
 impl Pages {
@@ -17,6 +19,7 @@ impl Pages {
             page,
             words: Vec::new(),
             count: 0,
+            full: 0,
         }
     }
 
@@ -57,16 +60,8 @@ impl Pages {
 
     /// Whether all pages around `span` have memory.
     pub(super) fn hold(&self, span: Span) -> bool {
-        let all = |(index, mask): (usize, u64)| {
-            let word: Option<&u64> = self.words.get(index);
-            word.is_some_and(|word| word & mask == mask)
-        };
         let pages = self.around(span);
-        let first = pages.start() / self.page.bytes();
-        if pages.size() == self.page.bytes() {
-            return all((first / 64, 1 << (first % 64))); // Most spans.
-        }
-        self.masks(pages).all(all)
+        pages.end() <= self.full || self.bytes_in(pages) == pages.size()
     }
 
     /// How many of `pages` have memory, in bytes.
@@ -99,9 +94,24 @@ impl Pages {
             self.count += (mask & !*word).count_ones() as usize;
             *word |= mask;
         }
+        if pages.start() <= self.full {
+            self.full = self.lowest_without();
+        }
+    }
+
+    /// Where the lowest page without memory starts.
+    fn lowest_without(&self) -> usize {
+        let known = self.full / self.page.bytes() / 64;
+        let words = self.words.iter().skip(known);
+        let full = known + words.take_while(|word| **word == u64::MAX).count();
+        let rest = self.words.get(full).map_or(0, |word| word.trailing_ones());
+        (full * 64 + rest as usize) * self.page.bytes()
     }
 
     pub(super) fn clear(&mut self, pages: Span) {
+        if !pages.is_empty() {
+            self.full = self.full.min(pages.start());
+        }
         for (index, mask) in self.masks(pages) {
             let Some(word) = self.words.get_mut(index) else {
                 break;
@@ -159,6 +169,8 @@ mod tests {
                     model.retain(|page| !(first..first + count).contains(page));
                 }
                 prop_assert_eq!(pages.bytes(), model.len() * page.bytes());
+                let lowest = (0..).find(|page| !model.contains(page)).unwrap_or(0);
+                prop_assert_eq!(pages.full, lowest * page.bytes());
             }
             let span = Span::sized(query.0, query.1).unwrap();
             let around = query.0 / page.bytes()..(query.0 + query.1).div_ceil(page.bytes());

@@ -33,13 +33,15 @@ impl Shared {
         let mut leaving = Leaving::new();
         let mut guard = self.lock();
         let state = &mut *guard;
-        self.strike_out(state, phase != Phase::Filling);
+        state.books.leases -= 1;
+        state.books.gone += usize::from(phase != Phase::Filling);
         state.books.asked -= grants.asked();
         for pages in lost {
             state.sub_windows[SectionKind::Code].lost(pages);
         }
-        for (kind, grant) in grants.into_all() {
-            let size = state.sub_windows[kind].span(&grant).size();
+        grants.for_each(|kind, grant| {
+            let taken = state.sub_windows[kind].taken(grant);
+            let size = taken.span.size();
             state.books.granted -= size;
             match kind {
                 SectionKind::Code | SectionKind::ReadOnlyData if frozen => {
@@ -47,11 +49,11 @@ impl Shared {
                 }
                 SectionKind::Code => {
                     state.books.retired += size;
-                    state.retired.push(grant);
+                    state.retired.push(taken);
                 }
-                _ => state.free(kind, grant, &mut leaving),
+                _ => state.free(kind, taken, &mut leaving),
             }
-        }
+        });
         let full = state.retired.len() >= RETIRED || state.books.retired >= RETIRED_BYTES;
         drop(guard);
         self.give_back(leaving);
@@ -157,10 +159,9 @@ impl Shared {
         let mut leaving = Leaving::new();
         let mut state = self.lock();
         if forgotten.is_ok() {
-            for grant in retired {
-                let size = state.sub_windows[SectionKind::Code].span(&grant).size();
-                state.books.retired -= size;
-                state.free(SectionKind::Code, grant, &mut leaving);
+            for taken in retired {
+                state.books.retired -= taken.span.size();
+                state.free(SectionKind::Code, taken, &mut leaving);
             }
         } else {
             state.retired.extend(retired);

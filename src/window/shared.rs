@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     /// Sizes and alignments of spans are multiples of it: a granule, or a page.
     grain: Align,
     state: Locked,
-    objects: Objects,
+    published: Published,
     /// Rung when memory became free that [others were about to free](State::is_about_to_free), and somebody waits.
     pub(super) moved: Condvar,
 }
@@ -45,10 +45,11 @@ pub(crate) struct Shared {
 #[repr(align(128))]
 struct Locked(Mutex<State>);
 
-/// How many leases are objects. It grows without the lock and falls under it, so that nobody who has it sees more objects than leases.
+/// How many leases ever became objects. It grows without the lock, while they are leases: whoever has the lock sees no more
+/// objects than leases.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Objects(AtomicUsize);
+struct Published(AtomicUsize);
 
 impl Shared {
     /// # Errors
@@ -123,7 +124,7 @@ impl Shared {
                 Writing::SameAddress => page.align(),
             },
             state: Locked(Mutex::new(State::new(sub_windows))),
-            objects: Objects::default(),
+            published: Published::default(),
             moved: Condvar::new(),
         })
     }
@@ -156,15 +157,15 @@ impl Shared {
     ) -> Result<Reservation, Error> {
         self.check_own()?;
         // Where the sum does not fit into a number, the spans do not fit into a window.
-        let sizes = extents.iter().map(|(_, extent)| extent.size());
-        let asked = sizes.fold(0, usize::saturating_add);
+        let sizes = SectionKind::ALL.map(|kind| extents[kind].size());
+        let asked = sizes.into_iter().fold(0, usize::saturating_add);
         let (taken, mut state) = self.take(extents)?;
         state.books.leases += 1;
         state.books.asked += asked;
         drop(state);
         let mut spans = self.plan.arenas.map(|arena| Span::empty(arena.start()));
-        for (kind, taken) in taken.iter() {
-            if let Some(taken) = taken {
+        for kind in SectionKind::ALL {
+            if let Some(taken) = &taken[kind] {
                 spans[kind] = self.in_window(kind, taken.span);
             }
         }
@@ -209,13 +210,21 @@ impl Shared {
         extents: &PerKind<Extent>,
     ) -> Result<(PerKind<Option<Taken>>, MutexGuard<'_, State>), Error> {
         let mut state = self.lock();
-        let hopeless = (extents.iter()).any(|(kind, e)| e.size() > self.plan.arenas[kind].size());
-        let taken = loop {
+        let hopeless =
+            || (extents.iter()).any(|(kind, e)| e.size() > self.plan.arenas[kind].size());
+        let mut taken = loop {
             match state.take(extents, self.grain) {
-                Err(error) if hopeless => return Err(error),
+                Err(error) if hopeless() => return Err(error),
                 Err(Error::WindowExhausted { .. }) if !state.retired.is_empty() => {
                     drop(state);
                     self.reclaim()?;
+                    state = self.lock();
+                }
+                Err(Error::WindowExhausted { .. }) if state.has_recent() => {
+                    let mut leaving = Leaving::new();
+                    state.join_recent(&mut leaving);
+                    drop(state);
+                    self.give_back(leaving);
                     state = self.lock();
                 }
                 Err(Error::WindowExhausted { .. }) if state.is_about_to_free() => {
@@ -228,47 +237,62 @@ impl Shared {
             }
         };
         let mut granted = 0;
-        let mut unready: SmallVec<[Unready; 3]> = SmallVec::new();
-        for (kind, taken) in taken.iter() {
-            if let Some(Taken { span, .. }) = *taken {
+        let mut is_ready = true;
+        for kind in SectionKind::ALL {
+            if let Some(Taken { span, .. }) = taken[kind] {
                 granted += span.size();
-                let sub_window = &mut state.sub_windows[kind];
-                let (is_sealed, missing) = (sub_window.is_sealed(span), sub_window.missing(span));
-                if is_sealed || missing.is_some() {
-                    unready.push(Unready {
-                        kind,
-                        span,
-                        is_sealed,
-                        missing,
-                    });
-                }
+                is_ready &= state.sub_windows[kind].is_ready(span);
             }
         }
-        if !unready.is_empty() {
-            drop(state);
-            let mut left = unready.iter();
-            let made_ready = left.try_for_each(|unready| self.make_ready(unready));
-            state = self.lock();
-            if let Err(error) = made_ready {
-                for Unready { kind, missing, .. } in left {
-                    if let Some(missing) = *missing {
-                        state.sub_windows[*kind].fetched_ahead(missing, false);
-                    }
-                }
-                // Not just put back: some may have their memory already, which nobody needs now.
-                let mut leaving = Leaving::new();
-                for (kind, taken) in taken {
-                    if let Some(Taken { grant, .. }) = taken {
-                        state.free(kind, grant, &mut leaving);
-                    }
-                }
-                drop(state);
-                self.give_back(leaving);
-                return Err(error);
-            }
+        if !is_ready {
+            (taken, state) = self.make_all_ready(taken, state)?;
         }
         state.books.granted += granted;
         Ok((taken, state))
+    }
+
+    /// Makes spans that were just taken writable, or gives them back.
+    #[cold]
+    fn make_all_ready<'a>(
+        &'a self,
+        taken: PerKind<Option<Taken>>,
+        mut state: MutexGuard<'a, State>,
+    ) -> Result<(PerKind<Option<Taken>>, MutexGuard<'a, State>), Error> {
+        let mut unready: SmallVec<[Unready; 3]> = SmallVec::new();
+        for (kind, taken) in taken.iter() {
+            if let Some(Taken { span, .. }) = *taken {
+                let sub_window = &mut state.sub_windows[kind];
+                unready.push(Unready {
+                    kind,
+                    span,
+                    is_sealed: sub_window.is_sealed(span),
+                    missing: sub_window.missing(span),
+                });
+            }
+        }
+        drop(state);
+        let mut left = unready.iter();
+        let made_ready = left.try_for_each(|unready| self.make_ready(unready));
+        let mut state = self.lock();
+        let Err(error) = made_ready else {
+            return Ok((taken, state));
+        };
+        for Unready { kind, missing, .. } in left {
+            if let Some(missing) = *missing {
+                state.sub_windows[*kind].fetched_ahead(missing, false);
+            }
+        }
+        // Not just put back: some may have their memory already, which nobody needs now.
+        let mut leaving = Leaving::new();
+        for (kind, taken) in taken {
+            if let Some(taken) = taken {
+                state.free(kind, taken, &mut leaving);
+            }
+        }
+        state.join_recent(&mut leaving);
+        drop(state);
+        self.give_back(leaving);
+        Err(error)
     }
 
     /// Makes a span that was just taken writable.
@@ -418,16 +442,8 @@ impl Shared {
             state.books.asked = state.books.asked - announced + asked;
             state
         });
-        self.objects.0.fetch_add(1, Ordering::Relaxed);
+        self.published.0.fetch_add(1, Ordering::Relaxed);
         sys::fork_count()
-    }
-
-    /// A lease is none any more. The books are open.
-    pub(super) fn strike_out(&self, state: &mut State, is_object: bool) {
-        state.books.leases -= 1;
-        if is_object {
-            self.objects.0.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// All of it, at one moment. Zero in a child, whose books they are not.
@@ -439,7 +455,7 @@ impl Shared {
         Stats {
             reserved: self.backing.reserved(),
             mappings: self.backing.mappings(),
-            ..state.stats(self.objects.0.load(Ordering::Relaxed))
+            ..state.stats(self.published.0.load(Ordering::Relaxed))
         }
     }
 
@@ -463,7 +479,7 @@ fn may_fit_if_smaller(refused: &Error) -> bool {
     }
 }
 
-/// A span that was taken and cannot be written to yet.
+/// A span that was taken and may not be written to yet.
 struct Unready {
     kind: SectionKind,
     span: Span,

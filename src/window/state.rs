@@ -2,7 +2,6 @@
 
 use smallvec::SmallVec;
 
-use super::spans::Grant;
 use super::sub_window::{Returning, SubWindow, Taken};
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
@@ -14,7 +13,7 @@ use crate::stats::Stats;
 pub(super) struct State {
     pub(super) sub_windows: PerKind<SubWindow>,
     /// Freed code that some core may still remember.
-    pub(super) retired: Vec<Grant>,
+    pub(super) retired: Vec<Taken>,
     /// How many threads wait for a full window to get memory back.
     pub(super) waiting: usize,
     pub(super) books: Books,
@@ -25,6 +24,8 @@ pub(super) struct State {
 pub(super) struct Books {
     /// Objects, and what is to become one.
     pub(super) leases: usize,
+    /// Objects that ever were, and are not any more.
+    pub(super) gone: usize,
     pub(super) asked: usize,
     pub(super) granted: usize,
     pub(super) frozen: usize,
@@ -48,11 +49,12 @@ impl State {
         }
     }
 
-    /// All but what the memory as a whole takes, where so many leases are objects.
-    pub(super) fn stats(&self, objects: usize) -> Stats {
+    /// All but what the memory as a whole takes, where so many leases ever became objects.
+    pub(super) fn stats(&self, published: usize) -> Stats {
         let Self {
             books, sub_windows, ..
         } = self;
+        let objects = published - books.gone;
         Stats {
             in_flight: books.leases - objects,
             objects,
@@ -76,39 +78,37 @@ impl State {
         extents: &PerKind<Extent>,
         grain: Align,
     ) -> Result<PerKind<Option<Taken>>, Error> {
-        let mut all = PerKind::default();
-        for (_, extent) in extents.iter() {
+        for kind in SectionKind::ALL {
             // Also where there are no bytes: what was announced has to succeed later.
-            check_alignment(extent.align())?;
+            check_alignment(extents[kind].align())?;
         }
-        for (kind, extent) in extents.iter().filter(|(_, extent)| extent.size() > 0) {
-            let taken = self.take_one(kind, extent, grain);
-            match taken {
-                Ok(taken) => all[kind] = Some(taken),
-                Err(error) => {
+        let mut all = PerKind::default();
+        for kind in SectionKind::ALL {
+            let extent = &extents[kind];
+            if extent.size() > 0 {
+                let taken = self.take_one(kind, extent, grain);
+                if taken.is_none() {
                     self.put_back(all);
-                    return Err(error);
+                    return Err(self.exhausted(kind, extent));
                 }
+                all[kind] = taken;
             }
         }
         Ok(all)
     }
 
-    fn take_one(
-        &mut self,
-        kind: SectionKind,
-        extent: &Extent,
-        grain: Align,
-    ) -> Result<Taken, Error> {
-        let sub_window = &mut self.sub_windows[kind];
-        let rounded = grain.up(extent.size());
-        let taken = rounded.and_then(|size| sub_window.take(size, extent.align().max(grain)));
-        taken.ok_or_else(|| Error::WindowExhausted {
+    fn take_one(&mut self, kind: SectionKind, extent: &Extent, grain: Align) -> Option<Taken> {
+        let size = grain.up(extent.size())?;
+        self.sub_windows[kind].take(size, extent.align().max(grain))
+    }
+
+    fn exhausted(&self, kind: SectionKind, extent: &Extent) -> Error {
+        Error::WindowExhausted {
             kind,
             requested: extent.size(),
             align: extent.align(),
-            largest_free: sub_window.largest_free(),
-        })
+            largest_free: self.sub_windows[kind].largest_free(),
+        }
     }
 
     /// Undoes [`take`](Self::take). Nothing was written to the spans.
@@ -125,11 +125,27 @@ impl State {
         self.books.moving > 0 || (self.retired.is_empty() && self.books.retired > 0)
     }
 
-    pub(super) fn free(&mut self, kind: SectionKind, grant: Grant, leaving: &mut Leaving) {
-        let returning = self.sub_windows[kind].free(grant);
-        if let Some(returning) = returning {
-            self.books.moving += returning.pages.size();
+    pub(super) fn free(&mut self, kind: SectionKind, taken: Taken, leaving: &mut Leaving) {
+        let moving = &mut self.books.moving;
+        self.sub_windows[kind].free(taken, |returning| {
+            *moving += returning.pages.size();
             leaving.push((kind, returning));
+        });
+    }
+
+    /// Whether spans that were freed lately stand alone.
+    pub(super) fn has_recent(&self) -> bool {
+        (self.sub_windows.iter()).any(|(_, sub_window)| sub_window.has_recent())
+    }
+
+    /// Joins them with what is free beside them.
+    pub(super) fn join_recent(&mut self, leaving: &mut Leaving) {
+        let moving = &mut self.books.moving;
+        for kind in SectionKind::ALL {
+            self.sub_windows[kind].join_recent(|returning| {
+                *moving += returning.pages.size();
+                leaving.push((kind, returning));
+            });
         }
     }
 }

@@ -333,3 +333,20 @@ fn whoever_finds_a_window_full_waits_for_who_is_about_to_free_some() {
         assert_eq!(left, (0, 0, 0));
     }
 }
+
+#[test]
+fn small_objects_that_went_make_room_for_one_that_needs_all_of_it() {
+    for way in WAYS {
+        let window = Window::with_options(&options(way)).unwrap();
+        let sizes = *window.stats().free();
+        for kind in SectionKind::ALL {
+            let reserve = |size| {
+                let section = [SectionRequest::new("s", kind, size, Align::ONE)];
+                window.reserve(&AllocationSpace::Sections(&section))
+            };
+            let objects: Vec<_> = (0..100).map(|_| reserve(4096).unwrap()).collect();
+            drop(objects);
+            reserve(sizes[kind]).expect("nobody has any of it");
+        }
+    }
+}
