@@ -5,10 +5,10 @@ use std::ptr::NonNull;
 use crate::error::Error;
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{AllocationSpace, Arena, Arenas, BlockPlan, SectionRequest};
-use crate::memory::Memory;
+use crate::memory::{Memory, Section};
 use crate::num::{Address, PageSize, Span};
 use crate::reach::Reach;
-use crate::reservation::{Content, Reservation, Section};
+use crate::reservation::{Content, Reservation};
 use crate::stats::{Account, Ledger, Stats};
 use crate::sys::{self, Block, Permission};
 use crate::{icache, trap};
@@ -49,7 +49,16 @@ impl DedicatedBlocks {
     ///
     /// [`Error::SizeOverflow`], [`Error::SpanTooLarge`], [`Error::System`], [`Error::Barrier`]. Nothing is mapped then.
     pub fn reserve(&self, space: &AllocationSpace<'_>) -> Result<Reservation, Error> {
-        let (content, extents) = Content::plan(space)?;
+        self.reserve_with(Box::default(), space)
+    }
+
+    /// The same, with room for the reservation's content, which is empty.
+    pub(crate) fn reserve_with(
+        &self,
+        mut content: Box<Content>,
+        space: &AllocationSpace<'_>,
+    ) -> Result<Reservation, Error> {
+        let extents = content.plan(space)?;
         let page = sys::page_size();
         let plan = BlockPlan::new(&extents, &self.headroom, page, self.reach)?;
         icache::prepare().map_err(|source| Error::Barrier { source })?;
@@ -67,6 +76,7 @@ impl DedicatedBlocks {
             block,
             page,
             account: Account::open(&self.ledger, entry),
+            sections: Vec::new(),
         };
         let memory = Memory::Block(Box::new(memory));
         Ok(Reservation::new(content, plan.arenas, memory))
@@ -84,6 +94,8 @@ pub(crate) struct DedicatedBlock {
     block: Block,
     page: PageSize,
     account: Account,
+    /// In the order in which they were allocated.
+    sections: Vec<Section>,
 }
 
 impl DedicatedBlock {
@@ -140,7 +152,22 @@ impl DedicatedBlock {
             // SAFETY: the contract is the same.
             trap::fill(unsafe { self.bytes_mut(fresh) });
         }
+        let span = Span::sized(found.start(), request.size()).expect("a part of it");
+        self.sections
+            .push(Section::new(request.kind(), span, request.terminator()));
         Ok(found)
+    }
+
+    pub(crate) fn expect_sections(&mut self, count: usize) {
+        self.sections.reserve_exact(count);
+    }
+
+    pub(crate) fn section_count(&self) -> usize {
+        self.sections.len()
+    }
+
+    pub(crate) fn section(&self, index: usize) -> Option<Section> {
+        self.sections.get(index).copied()
     }
 
     /// The pages that an arena's sections reach into.
@@ -178,9 +205,10 @@ impl DedicatedBlock {
         self.block.protect(pages, Permission::ReadWrite)
     }
 
-    /// Enters into the books that it is an object now, with these sections.
-    pub(crate) fn enter_object(&mut self, arenas: &Arenas, sections: &[Section]) {
-        let asked = sections.iter().map(|section| section.asked()).sum();
+    /// Enters into the books that it is an object now.
+    pub(crate) fn enter_object(&mut self, arenas: &Arenas) {
+        self.sections.shrink_to_fit();
+        let asked = self.sections.iter().map(|section| section.asked()).sum();
         let code = self.pages(&arenas[SectionKind::Code]);
         let constants = self.constants(arenas);
         let variables = self.block.size() - constants.end();

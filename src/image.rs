@@ -7,16 +7,13 @@ use std::num::NonZero;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::{fmt, mem, slice};
 
-use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
 use crate::kind::SectionKind;
-use crate::layout::Arenas;
-use crate::memory::Memory;
+use crate::memory::{Memory, Section};
 use crate::num::Address;
-use crate::reservation::{Reservation, Section};
+use crate::reservation::{Content, Reservation};
 use crate::unwind::Frames;
-use crate::window::PublishedLease;
 
 /// Code that can run, and the data that it refers to: one or more finalized reservations.
 ///
@@ -34,7 +31,7 @@ enum Parts {
 }
 
 /// One finalized reservation. Fields drop in their order: nobody unwinds through memory that is gone.
-struct Part {
+pub(crate) struct Part {
     reservation: ReservationId,
     _frames: Option<Box<Frames>>,
     owner: Owner,
@@ -42,13 +39,8 @@ struct Part {
 
 /// Who owns the memory of a part.
 enum Owner {
-    /// A window.
-    Lease(PublishedLease),
-    /// A block of this crate's.
-    Block {
-        block: Box<DedicatedBlock>,
-        sections: Box<[Section]>,
-    },
+    /// This crate.
+    Memory(Memory),
     /// A foreign memory manager.
     Foreign(Box<Foreign>),
 }
@@ -146,14 +138,18 @@ impl Image {
         }
     }
 
-    /// An image of reservations that were published, in the order in which they were made.
-    pub(crate) fn new(published: impl ExactSizeIterator<Item = Reservation>) -> Self {
-        let mut parts = published.map(Part::new);
+    /// An image of one reservation.
+    #[inline]
+    pub(crate) fn one(part: Part) -> Self {
         Self {
-            parts: match parts.len() {
-                1 => Parts::One(parts.next().expect("as many as it says")),
-                _ => Parts::Many(parts.collect()),
-            },
+            parts: Parts::One(part),
+        }
+    }
+
+    /// An image of several, in the order in which they were made.
+    pub(crate) fn many(parts: Vec<Part>) -> Self {
+        Self {
+            parts: Parts::Many(parts),
         }
     }
 
@@ -175,6 +171,7 @@ impl Image {
     /// # Errors
     ///
     /// [`Error::UnknownSection`].
+    #[inline]
     pub fn section(&self, id: SectionId) -> Result<ImageSection, Error> {
         let part = self
             .find(id.reservation())
@@ -271,9 +268,10 @@ impl fmt::Debug for Image {
 }
 
 impl Part {
-    fn new(published: Reservation) -> Self {
-        let (reservation, memory, content) = published.into_parts();
-        let sections = &content.sections[..];
+    /// What a reservation becomes that was published, and what it leaves behind.
+    #[inline]
+    pub(crate) fn new(published: Reservation) -> (Self, Box<Content>) {
+        let (reservation, mut memory, content) = published.into_parts();
         tracing::debug!(?reservation, "finalized");
         let mut frames: Option<Box<Frames>> = None;
         for (table, entries) in &content.tables {
@@ -285,27 +283,28 @@ impl Part {
                 frames.get_or_insert_default().register(start, entries);
             }
         }
-        Self {
+        memory.publish(&content.arenas);
+        let part = Self {
             reservation,
             _frames: frames,
-            owner: Owner::new(memory, &content.arenas, sections),
-        }
+            owner: Owner::Memory(memory),
+        };
+        (part, content)
     }
 
     fn len(&self) -> usize {
         match &self.owner {
-            Owner::Lease(lease) => lease.len(),
-            Owner::Block { sections, .. } => sections.len(),
+            Owner::Memory(memory) => memory.section_count(),
             Owner::Foreign(foreign) => foreign.sections.len(),
         }
     }
 
+    #[inline]
     fn section(&self, index: usize) -> Option<ImageSection> {
         let (kind, start, size) = match &self.owner {
-            Owner::Lease(lease) => lease.section(index)?,
-            Owner::Block { block, sections } => {
-                let Section { kind, span, .. } = *sections.get(index)?;
-                (kind, block.pointer(span), span.size())
+            Owner::Memory(memory) => {
+                let Section { kind, span, .. } = memory.section(index)?;
+                (kind, memory.pointer(span), span.size())
             }
             Owner::Foreign(foreign) => {
                 let section = foreign.sections.get(index)?;
@@ -318,22 +317,6 @@ impl Part {
             start,
             size,
         })
-    }
-}
-
-impl Owner {
-    /// Enters into the books that it is an object now.
-    fn new(memory: Memory, arenas: &Arenas, sections: &[Section]) -> Self {
-        match memory {
-            Memory::Block(mut block) => {
-                block.enter_object(arenas, sections);
-                Self::Block {
-                    block,
-                    sections: Box::from(sections),
-                }
-            }
-            Memory::Lease(lease) => Self::Lease(lease.publish(sections)),
-        }
     }
 }
 

@@ -8,10 +8,10 @@ use std::ptr::NonNull;
 use crate::dedicated::DedicatedBlocks;
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
-use crate::image::Image;
+use crate::image::{Image, Part};
 use crate::layout::{AllocationSpace, SectionRequest};
 use crate::num::Address;
-use crate::reservation::{Reservation, publish};
+use crate::reservation::{Content, Reservation, publish};
 use crate::stats::Stats;
 use crate::window::Window;
 
@@ -120,6 +120,8 @@ pub struct SectionMemoryManager {
     in_flight: Vec<Reservation>,
     /// Invariant: if any, the last one in flight.
     newest: Option<ReservationId>,
+    /// Of a reservation that is no more, and empty: the next one takes it.
+    spare: Option<Box<Content>>,
 }
 
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl SectionMemoryManager {
             source,
             in_flight: Vec::new(),
             newest: None,
+            spare: None,
         }
     }
 
@@ -158,6 +161,24 @@ impl SectionMemoryManager {
         match &self.source {
             Source::Blocks(blocks) => blocks.stats(),
             Source::Window(window) => window.stats(),
+        }
+    }
+
+    /// A section that nothing was reserved for.
+    #[cold]
+    fn allocate_unreserved(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
+        match &self.source {
+            Source::Blocks(_) => Err(Error::NotReserved {
+                section: request.name().into(),
+                size: request.size(),
+            }),
+            Source::Window(window) => {
+                let mut reservation = window.reserve(&AllocationSpace::EMPTY)?;
+                let section = reservation.allocate_section(request)?;
+                self.newest = Some(reservation.id());
+                self.in_flight.push(reservation);
+                Ok(section)
+            }
         }
     }
 
@@ -180,9 +201,10 @@ impl ReservingMemoryManager for SectionMemoryManager {
         &mut self,
         space: &AllocationSpace<'_>,
     ) -> Result<ReservationId, Error> {
+        let content = self.spare.take().unwrap_or_default();
         let reservation = match &self.source {
-            Source::Blocks(blocks) => blocks.reserve(space)?,
-            Source::Window(window) => window.reserve(space)?,
+            Source::Blocks(blocks) => blocks.reserve_with(content, space)?,
+            Source::Window(window) => window.reserve_with(content, space)?,
         };
         let id = reservation.id();
         self.in_flight.push(reservation);
@@ -192,21 +214,7 @@ impl ReservingMemoryManager for SectionMemoryManager {
 
     fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
         if self.newest.is_none() {
-            match &self.source {
-                Source::Blocks(_) => {
-                    return Err(Error::NotReserved {
-                        section: request.name().into(),
-                        size: request.size(),
-                    });
-                }
-                Source::Window(window) => {
-                    let mut reservation = window.reserve(&AllocationSpace::EMPTY)?;
-                    let section = reservation.allocate_section(request)?;
-                    self.newest = Some(reservation.id());
-                    self.in_flight.push(reservation);
-                    return Ok(section);
-                }
-            }
+            return self.allocate_unreserved(request);
         }
         let newest = self.in_flight.last_mut();
         newest
@@ -256,7 +264,17 @@ impl ReservingMemoryManager for SectionMemoryManager {
         }
         published?;
         self.newest = None;
-        Ok(Image::new(self.in_flight.drain(..)))
+        let spare = &mut self.spare;
+        let mut part_of = |reservation| {
+            let (part, content) = Part::new(reservation);
+            *spare = content.emptied();
+            part
+        };
+        if let [_] = self.in_flight[..] {
+            let only = self.in_flight.pop().expect("there is one");
+            return Ok(Image::one(part_of(only)));
+        }
+        Ok(Image::many(self.in_flight.drain(..).map(part_of).collect()))
     }
 }
 

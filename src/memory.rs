@@ -5,11 +5,42 @@ use std::ptr::NonNull;
 use crate::dedicated::DedicatedBlock;
 use crate::error::Error;
 use crate::icache;
+use crate::kind::SectionKind;
 use crate::layout::{Arenas, SectionRequest};
 use crate::num::{Address, Span};
 use crate::window::Lease;
 
-/// The memory of one reservation. Spans count from its offset 0.
+/// A section that has its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Section {
+    pub(crate) kind: SectionKind,
+    /// From the memory's offset 0, without a terminator.
+    pub(crate) span: Span,
+    /// Bytes of zeros behind it.
+    terminator: u8,
+}
+
+impl Section {
+    pub(crate) fn new(kind: SectionKind, span: Span, terminator: u8) -> Self {
+        Self {
+            kind,
+            span,
+            terminator,
+        }
+    }
+
+    /// In bytes, with its terminator.
+    pub(crate) fn asked(self) -> usize {
+        self.span.size() + usize::from(self.terminator)
+    }
+
+    /// With its terminator.
+    pub(crate) fn footprint(self) -> Span {
+        Span::sized(self.span.start(), self.asked()).expect("a section lies inside its memory")
+    }
+}
+
+/// The memory of one reservation, and what sections lie in it. Spans count from its offset 0.
 #[derive(Debug)]
 pub(crate) enum Memory {
     /// A mapping of its own.
@@ -48,6 +79,7 @@ impl Memory {
     /// # Safety
     ///
     /// The memory is not sealed.
+    #[inline]
     #[allow(unsafe_code)] // Passes on what the caller promises.
     pub(crate) unsafe fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
         match self {
@@ -58,8 +90,33 @@ impl Memory {
         }
     }
 
-    /// A place for a section: the one that was `announced` for it, as counted from the start of its kind's arena, or else
-    /// one from what the arenas have left over.
+    /// Fetches room to remember so many sections.
+    pub(crate) fn expect_sections(&mut self, count: usize) {
+        match self {
+            Self::Block(block) => block.expect_sections(count),
+            Self::Lease(lease) => lease.expect_sections(count),
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn section_count(&self) -> usize {
+        match self {
+            Self::Block(block) => block.section_count(),
+            Self::Lease(lease) => lease.section_count(),
+        }
+    }
+
+    /// The section that was allocated as number `index`.
+    #[inline]
+    pub(crate) fn section(&self, index: usize) -> Option<Section> {
+        match self {
+            Self::Block(block) => block.section(index),
+            Self::Lease(lease) => lease.section(index),
+        }
+    }
+
+    /// Gives the next section its place: the one that was `announced` for it, as counted from the start of its kind's arena,
+    /// or else one from what the arenas have left over.
     ///
     /// # Errors
     ///
@@ -106,6 +163,15 @@ impl Memory {
         }
     }
 
+    /// Enters into the books that it is an object now.
+    #[inline]
+    pub(crate) fn publish(&mut self, arenas: &Arenas) {
+        match self {
+            Self::Block(block) => block.enter_object(arenas),
+            Self::Lease(lease) => lease.publish(),
+        }
+    }
+
     /// Makes the caches agree with what was written to code. The memory is sealed.
     pub(crate) fn make_coherent(&self, code: Span) {
         let (write, run) = (self.write_pointer(code), self.pointer(code));
@@ -122,6 +188,7 @@ impl Memory {
 /// # Errors
 ///
 /// [`Error::System`]. Some permissions may have changed: [`Memory::unseal`] comes next, on all of it.
+#[inline]
 pub(crate) fn seal<'a>(
     all: impl Iterator<Item = (&'a mut Memory, &'a Arenas)>,
 ) -> Result<(), Error> {

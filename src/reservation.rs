@@ -9,34 +9,12 @@ use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::id::{ReservationId, SectionId};
-use crate::image::{FinalizeError, Image};
+use crate::image::{FinalizeError, Image, Part};
 use crate::kind::{PerKind, SectionKind};
 use crate::layout::{AllocationSpace, Arena, Arenas, Extent, SectionRequest, Slots};
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, Section};
 use crate::num::{Address, Span};
 use crate::{icache, unwind};
-
-/// A section that has its place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Section {
-    pub(crate) kind: SectionKind,
-    /// From the memory's offset 0, without a terminator.
-    pub(crate) span: Span,
-    /// Bytes of zeros behind it.
-    terminator: u8,
-}
-
-impl Section {
-    /// In bytes, with its terminator.
-    pub(crate) fn asked(self) -> usize {
-        self.span.size() + usize::from(self.terminator)
-    }
-
-    /// With its terminator.
-    pub(crate) fn footprint(self) -> Span {
-        Span::sized(self.span.start(), self.asked()).expect("a section lies inside its memory")
-    }
-}
 
 /// Memory that is being filled: owned, writable, and not yet to be executed.
 ///
@@ -55,8 +33,8 @@ pub struct Reservation {
 pub(crate) struct Content {
     slots: Slots,
     pub(crate) arenas: Arenas,
-    /// Invariant: the spans lie in the memory, apart from each other, where it can be written.
-    pub(crate) sections: SmallVec<[Section; 6]>,
+    /// How many sections were announced.
+    announced: usize,
     /// Indices of sections that hold unwind tables to register.
     eh_frames: SmallVec<[usize; 1]>,
     /// Where these tables are, and their entry points; empty until they were checked.
@@ -68,7 +46,7 @@ impl Default for Content {
         Self {
             slots: Slots::default(),
             arenas: Arenas::EMPTY,
-            sections: SmallVec::new(),
+            announced: 0,
             eh_frames: SmallVec::new(),
             tables: SmallVec::new(),
         }
@@ -76,29 +54,50 @@ impl Default for Content {
 }
 
 impl Content {
-    /// A plan, and what each kind needs for it.
+    /// Plans it, which is empty, and says what each kind needs for that.
     ///
     /// # Errors
     ///
     /// [`Error::SizeOverflow`].
-    pub(crate) fn plan(space: &AllocationSpace<'_>) -> Result<(Box<Self>, PerKind<Extent>), Error> {
-        let mut content = Box::<Self>::default();
-        let extents = space.pack(&mut content.slots)?;
-        if let AllocationSpace::Sections(list) = space {
-            content.sections.reserve_exact(list.len());
+    pub(crate) fn plan(&mut self, space: &AllocationSpace<'_>) -> Result<PerKind<Extent>, Error> {
+        let extents = space.pack(&mut self.slots)?;
+        self.announced = match space {
+            AllocationSpace::Sections(list) => list.len(),
+            AllocationSpace::Totals(_) => 0,
+        };
+        Ok(extents)
+    }
+
+    /// The same room without content, for the next reservation; `None` if it is more than most need.
+    pub(crate) fn emptied(mut self: Box<Self>) -> Option<Box<Self>> {
+        if self.slots.spilled() {
+            return None;
         }
-        Ok((content, extents))
+        self.slots.clear();
+        self.eh_frames.clear();
+        self.tables.clear();
+        Some(self)
     }
 }
 
 impl Reservation {
     /// `arenas` lie in `memory`, with room for what was planned.
-    pub(crate) fn new(mut content: Box<Content>, arenas: PerKind<Span>, memory: Memory) -> Self {
+    #[inline]
+    pub(crate) fn new(
+        mut content: Box<Content>,
+        arenas: PerKind<Span>,
+        mut memory: Memory,
+    ) -> Self {
         let id = ReservationId::unique();
         tracing::debug!(reservation = ?id, address = %memory.address(), ?arenas, "reserved");
-        for kind in SectionKind::ALL {
-            content.arenas[kind] = Arena::new(arenas[kind], content.slots.end(kind));
-        }
+        let arena = |kind| Arena::new(arenas[kind], content.slots.end(kind));
+        let arenas = PerKind::new(
+            arena(SectionKind::Code),
+            arena(SectionKind::ReadOnlyData),
+            arena(SectionKind::ReadWriteData),
+        );
+        content.arenas.set(arenas);
+        memory.expect_sections(content.announced);
         Self {
             id,
             memory,
@@ -119,27 +118,21 @@ impl Reservation {
     ///
     /// [`Error::ReservationExhausted`], [`Error::SizeOverflow`]; in a window, what [`Window::reserve`](crate::Window::reserve)
     /// says. Nothing changed.
+    #[inline]
     pub fn allocate_section(&mut self, request: &SectionRequest<'_>) -> Result<SectionId, Error> {
         let size = request.footprint()?;
-        let kind = request.kind();
         let content = &mut *self.content;
-        let announced = content.slots.claim(kind, size, request.align());
+        let announced = content.slots.claim(request.kind(), size, request.align());
         let arenas = &mut content.arenas;
         #[allow(unsafe_code)] // Fills fresh code with traps.
         // SAFETY: not sealed, by the invariant of `memory`.
         let place = unsafe { self.memory.place(arenas, announced, request, size)? };
-        let span = Span::sized(place.start(), request.size()).expect("a part of it");
         if request.terminator() > 0 {
-            let terminator = Span::new(span.end(), place.end());
+            let terminator = Span::new(place.start() + request.size(), place.end());
             let terminator = terminator.expect("the rest of it");
             self.bytes_mut(terminator).fill(0);
         }
-        self.content.sections.push(Section {
-            kind,
-            span,
-            terminator: request.terminator(),
-        });
-        Ok(SectionId::new(self.id, self.content.sections.len() - 1))
+        Ok(SectionId::new(self.id, self.memory.section_count() - 1))
     }
 
     /// The bytes of a section, to fill.
@@ -147,6 +140,7 @@ impl Reservation {
     /// # Errors
     ///
     /// [`Error::UnknownSection`]; [`Error::InheritedWindow`] in a child of `fork`.
+    #[inline]
     pub fn section_mut(&mut self, id: SectionId) -> Result<&mut [u8], Error> {
         let span = self.section(id)?.span;
         self.memory.check_own()?;
@@ -207,7 +201,7 @@ impl Reservation {
     /// and what was written is still there.
     pub fn finalize(mut self) -> Result<Image, FinalizeError> {
         match publish(std::slice::from_mut(&mut self)) {
-            Ok(()) => Ok(Image::new(std::iter::once(self))),
+            Ok(()) => Ok(Image::one(Part::new(self).0)),
             Err(error) => {
                 let kept = self.unseal().is_ok().then_some(self);
                 Err(FinalizeError::new(error, kept))
@@ -216,12 +210,10 @@ impl Reservation {
     }
 
     fn section(&self, id: SectionId) -> Result<Section, Error> {
-        let known = self
-            .content
-            .sections
-            .get(id.index())
-            .filter(|_| id.reservation() == self.id);
-        known.copied().ok_or_else(|| Error::UnknownSection(id))
+        let known = self.memory.section(id.index());
+        known
+            .filter(|_| id.reservation() == self.id)
+            .ok_or_else(|| Error::UnknownSection(id))
     }
 
     /// `span` lies in a section.
@@ -238,7 +230,8 @@ impl Reservation {
         self.content.tables.clear();
         for index in 0..self.content.eh_frames.len() {
             let index = self.content.eh_frames[index];
-            let table = self.content.sections[index].footprint();
+            let table = self.memory.section(index).expect("it was asked for");
+            let table = table.footprint();
             let entries = unwind::entry_points(self.bytes_mut(table)).map_err(|malformed| {
                 let section = SectionId::new(self.id, index);
                 Error::InvalidEhFrame {

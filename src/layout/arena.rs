@@ -1,5 +1,6 @@
 //! What a reservation has while it is being filled: places for announced sections, and free space behind them.
 
+use std::iter;
 use std::ops::{Index, IndexMut};
 
 use crate::kind::{PerKind, SectionKind};
@@ -21,6 +22,13 @@ impl Arenas {
         beyond: Vec::new(),
     };
 
+    /// Replaces all that was there by what was reserved.
+    #[inline]
+    pub(crate) fn set(&mut self, reserved: PerKind<Arena>) {
+        self.of_kind = reserved;
+        self.beyond.clear();
+    }
+
     /// The latest that was taken of a kind beyond what was reserved.
     pub(crate) fn latest_beyond(&mut self, kind: SectionKind) -> Option<&mut Arena> {
         let mut latest = self.beyond.iter_mut().rev();
@@ -38,8 +46,12 @@ impl Arenas {
 
     /// Wherever there may be code.
     pub(crate) fn code(&self) -> impl Iterator<Item = Span> {
-        let code = self.iter().filter(|(kind, _)| *kind == SectionKind::Code);
-        code.map(|(_, arena)| arena.reached())
+        let reserved = iter::once(&self.of_kind[SectionKind::Code]);
+        let beyond = self.beyond.iter();
+        let beyond = beyond.filter(|(kind, _)| *kind == SectionKind::Code);
+        reserved
+            .chain(beyond.map(|(_, arena)| arena))
+            .map(Arena::reached)
     }
 }
 

@@ -27,6 +27,9 @@ struct Slot {
     claimed: usize,
 }
 
+/// So many slots are looked through one by one: quicker than to halve them.
+const FEW: usize = 8;
+
 /// What tells slots apart, in one number: ascends with the kind, then with falling alignment, then with falling size.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape(u64);
@@ -82,10 +85,10 @@ impl Slots {
         &mut self,
         sections: &[SectionRequest<'_>],
     ) -> Result<PerKind<Extent>, Error> {
-        let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
+        let mut aligns = PerKind::new(Align::ONE, Align::ONE, Align::ONE);
         for section in sections {
-            let extent = &mut extents[section.kind];
-            extent.align = extent.align.max(section.align);
+            let align = &mut aligns[section.kind];
+            *align = section.align.max(*align);
             let size = section.footprint()?;
             let shape = Shape::new(section.kind, size, section.align);
             let shape = shape.ok_or_else(|| section.overflow())?;
@@ -105,10 +108,12 @@ impl Slots {
             });
             beyond.expect("every place is for a section").overflow()
         })?;
-        for kind in SectionKind::ALL {
-            extents[kind].size = self.ends[kind];
-        }
-        Ok(extents)
+        let extent = |kind| Extent::new(self.ends[kind], aligns[kind]);
+        Ok(PerKind::new(
+            extent(SectionKind::Code),
+            extent(SectionKind::ReadOnlyData),
+            extent(SectionKind::ReadWriteData),
+        ))
     }
 
     /// Decides where the places start.
@@ -133,6 +138,17 @@ impl Slots {
         Ok(())
     }
 
+    /// Whether there are more than most objects have.
+    pub(crate) fn spilled(&self) -> bool {
+        self.slots.spilled()
+    }
+
+    /// Forgets all places.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.ends = PerKind::default();
+    }
+
     /// Where the places of a kind end.
     pub(crate) fn end(&self, kind: SectionKind) -> usize {
         self.ends[kind]
@@ -141,11 +157,16 @@ impl Slots {
     /// A place that was made for just such a section and is still free.
     pub(crate) fn claim(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<Span> {
         let shape = Shape::new(kind, size, align)?;
-        let first = self.slots.partition_point(|slot| slot.shape < shape);
-        let index = first + self.slots.get(first)?.claimed;
-        let found = self.slots.get(index).filter(|slot| slot.shape == shape)?;
+        let slots = &mut self.slots[..];
+        let first = if slots.len() <= FEW {
+            slots.iter().position(|slot| slot.shape == shape)?
+        } else {
+            slots.partition_point(|slot| slot.shape < shape)
+        };
+        let index = first + slots.get(first)?.claimed;
+        let found = slots.get(index).filter(|slot| slot.shape == shape)?;
         let span = Span::sized(found.start, size)?;
-        self.slots[first].claimed += 1;
+        slots[first].claimed += 1;
         Some(span)
     }
 }
@@ -162,15 +183,26 @@ struct Gaps {
 impl Gaps {
     fn put(&mut self, kind: SectionKind, gap: Span) {
         if !gap.is_empty() {
-            let by_size = self.by_size.get_or_insert_default();
-            let starts = by_size.entry((kind, gap.size())).or_default();
-            starts.push(gap.start());
+            self.insert(kind, gap);
         }
+    }
+
+    #[inline(never)] // Mostly there is none, and who asks is small without it.
+    fn insert(&mut self, kind: SectionKind, gap: Span) {
+        let by_size = self.by_size.get_or_insert_default();
+        let starts = by_size.entry((kind, gap.size())).or_default();
+        starts.push(gap.start());
     }
 
     /// The tightest gap that holds `size` bytes at `align`. By the invariant a gap holds them just if it holds `size`
     /// rounded up to `align`: one look-up finds it.
     fn take(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<usize> {
+        self.by_size.as_ref()?;
+        self.take_fitting(kind, size, align)
+    }
+
+    #[inline(never)] // As above.
+    fn take_fitting(&mut self, kind: SectionKind, size: usize, align: Align) -> Option<usize> {
         let by_size = self.by_size.as_mut()?;
         let fitting = (kind, align.up(size)?)..=(kind, usize::MAX);
         let (&(_, gap_size), starts) = by_size.range_mut(fitting).next()?;

@@ -62,9 +62,14 @@ impl WindowPlan {
 
     /// The kind of memory at an offset that lies in a sub-window.
     pub(crate) fn kind_at(&self, offset: usize) -> SectionKind {
-        let is_at = |&kind: &SectionKind| offset >= self.arenas[kind].start();
-        let kind = SectionKind::ALL.into_iter().rev().find(is_at);
-        kind.expect("no section lies in front of the code")
+        let is_behind = |kind: SectionKind| offset >= self.arenas[kind].start();
+        if is_behind(SectionKind::ReadWriteData) {
+            SectionKind::ReadWriteData
+        } else if is_behind(SectionKind::ReadOnlyData) {
+            SectionKind::ReadOnlyData
+        } else {
+            SectionKind::Code
+        }
     }
 }
 

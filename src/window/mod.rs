@@ -30,7 +30,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use lease::{Lease, PublishedLease};
+pub(crate) use lease::Lease;
 pub use options::{AfterFork, BranchProtection, Capabilities, WindowOptions, Writing};
 #[cfg(fuzzing)]
 pub(crate) use spans::history::History;
@@ -114,7 +114,17 @@ impl Window {
     /// [`Error::SizeOverflow`], [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`], [`Error::System`],
     /// [`Error::Barrier`], [`Error::InheritedWindow`]. Nothing changed.
     pub fn reserve(&self, space: &AllocationSpace<'_>) -> Result<Reservation, Error> {
-        let (content, extents) = Content::plan(space)?;
+        self.reserve_with(Box::default(), space)
+    }
+
+    /// The same, with room for the reservation's content, which is empty.
+    #[inline]
+    pub(crate) fn reserve_with(
+        &self,
+        mut content: Box<Content>,
+        space: &AllocationSpace<'_>,
+    ) -> Result<Reservation, Error> {
+        let extents = content.plan(space)?;
         self.0.reserve(content, &extents)
     }
 }

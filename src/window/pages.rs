@@ -59,9 +59,14 @@ impl Pages {
     }
 
     /// Whether all pages around `span` have memory.
+    #[inline]
     pub(super) fn hold(&self, span: Span) -> bool {
-        let pages = self.around(span);
-        pages.end() <= self.full || self.bytes_in(pages) == pages.size()
+        span.end() <= self.full || self.hold_each(self.around(span))
+    }
+
+    #[inline(never)] // Mostly it is not asked.
+    fn hold_each(&self, pages: Span) -> bool {
+        self.bytes_in(pages) == pages.size()
     }
 
     /// How many of `pages` have memory, in bytes.

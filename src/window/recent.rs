@@ -20,11 +20,13 @@ impl Recent {
     }
 
     /// Invariant: not into a full one, and none that is larger than [`LARGEST`](Self::LARGEST).
+    #[inline]
     pub(super) fn put(&mut self, taken: Taken) {
         self.0.push(taken);
     }
 
     /// The latest, if it is exactly what is asked for: others would have to be looked for.
+    #[inline]
     pub(super) fn take(&mut self, size: usize, align: Align) -> Option<Taken> {
         let latest = self.0.last()?.span;
         let fits = latest.size() == size && align.divides(latest.start());

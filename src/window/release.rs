@@ -56,7 +56,9 @@ impl Shared {
         });
         let full = state.retired.len() >= RETIRED || state.books.retired >= RETIRED_BYTES;
         drop(guard);
-        self.give_back(leaving);
+        if !leaving.is_empty() {
+            self.give_back(leaving);
+        }
         if full {
             if let Err(error) = self.reclaim() {
                 tracing::warn!(%error, "freed code cannot be used again yet");
@@ -76,6 +78,7 @@ impl Shared {
     }
 
     /// Puts traps in the place of code that was dropped, or gives its pages back, and says which.
+    #[inline(never)] // Mostly there is nothing to do: a lease that became an object has done it.
     fn disarm(&self, grants: &Grants) -> Vec<Span> {
         let mut lost = Vec::new();
         for (kind, grant) in grants.all() {
@@ -106,6 +109,7 @@ impl Shared {
     }
 
     /// Puts traps in the place of code of a lease that is going, and which is writable.
+    #[inline]
     pub(super) fn overwrite(&self, code: Span) {
         #[allow(unsafe_code)] // Writes to it.
         // SAFETY: its lease is going, and it is writable: where permissions change, it was just unsealed.
@@ -122,6 +126,7 @@ impl Shared {
 
     /// What never became an object gets its final permission as well, without what was written: neighbours then are one
     /// mapping, whatever comes behind.
+    #[inline(never)]
     fn settle(&self, grants: &Grants) {
         let mut own: Vec<(SectionKind, Span)> = {
             let state = self.lock();
@@ -148,6 +153,7 @@ impl Shared {
     }
 
     /// Makes freed code usable again.
+    #[cold]
     pub(super) fn reclaim(&self) -> Result<(), Error> {
         let retired = std::mem::take(&mut self.lock().retired);
         // Where permissions change, code becomes writable before it is used again, and the system interrupts all cores for it.
@@ -159,7 +165,9 @@ impl Shared {
         let mut leaving = Leaving::new();
         let mut state = self.lock();
         if forgotten.is_ok() {
-            for taken in retired {
+            for mut taken in retired {
+                // It was overwritten when it was dropped. Where permissions change, pages may have gone back instead.
+                taken.holds_traps = !self.seals();
                 state.books.retired -= taken.span.size();
                 state.free(SectionKind::Code, taken, &mut leaving);
             }
@@ -173,6 +181,7 @@ impl Shared {
     }
 
     /// Gives pages back to the system.
+    #[cold]
     pub(super) fn give_back(&self, leaving: Leaving) {
         for (kind, returning) in leaving {
             #[allow(unsafe_code)] // Gives pages back.

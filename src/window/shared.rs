@@ -159,7 +159,8 @@ impl Shared {
         // Where the sum does not fit into a number, the spans do not fit into a window.
         let sizes = SectionKind::ALL.map(|kind| extents[kind].size());
         let asked = sizes.into_iter().fold(0, usize::saturating_add);
-        let (taken, mut state) = self.take(extents)?;
+        let mut taken = PerKind::default();
+        let mut state = self.take(extents, &mut taken)?;
         state.books.leases += 1;
         state.books.asked += asked;
         drop(state);
@@ -169,11 +170,16 @@ impl Shared {
                 spans[kind] = self.in_window(kind, taken.span);
             }
         }
+        let code = &taken[SectionKind::Code];
+        let holds_traps = code.as_ref().is_some_and(|code| code.holds_traps);
         let grants = taken.map(|taken| taken.map(|taken| taken.grant));
         let lease = Memory::Lease(Lease::new(Arc::clone(self), grants, asked));
         let reservation = Reservation::new(content, spans, lease);
         // Last: the CPU has much to write then, into memory that no cache has, and what needs to know that it is done would wait.
         for (kind, span) in spans.iter() {
+            if kind == SectionKind::Code && holds_traps {
+                continue; // Nobody has written to it since.
+            }
             #[allow(unsafe_code)] // Writes to it.
             // SAFETY: it is empty, or was just taken and made writable.
             unsafe {
@@ -192,8 +198,8 @@ impl Shared {
         self.check_own()?;
         let mut extents = PerKind::new(Extent::EMPTY, Extent::EMPTY, Extent::EMPTY);
         extents[kind] = extent;
-        let (mut all, state) = self.take(&extents)?;
-        drop(state);
+        let mut all = PerKind::default();
+        drop(self.take(&extents, &mut all)?);
         let taken = all[kind].take().expect("as it was asked for");
         let span = self.in_window(kind, taken.span);
         #[allow(unsafe_code)] // Writes to it.
@@ -204,62 +210,75 @@ impl Shared {
         Ok((taken.grant, span))
     }
 
-    /// Takes a span for each kind and makes it writable. The books are still open, to enter what it is for.
+    /// Takes a span for each kind, into `all`, and makes it writable. The books are still open, to enter what it is for.
+    ///
+    /// Not as a result: in one with an [`Error`] they would be copied in pieces, and the CPU wait for each.
     fn take(
         &self,
         extents: &PerKind<Extent>,
-    ) -> Result<(PerKind<Option<Taken>>, MutexGuard<'_, State>), Error> {
+        all: &mut PerKind<Option<Taken>>,
+    ) -> Result<MutexGuard<'_, State>, Error> {
         let mut state = self.lock();
-        let hopeless =
-            || (extents.iter()).any(|(kind, e)| e.size() > self.plan.arenas[kind].size());
-        let mut taken = loop {
-            match state.take(extents, self.grain) {
-                Err(error) if hopeless() => return Err(error),
-                Err(Error::WindowExhausted { .. }) if !state.retired.is_empty() => {
-                    drop(state);
-                    self.reclaim()?;
-                    state = self.lock();
-                }
-                Err(Error::WindowExhausted { .. }) if state.has_recent() => {
-                    let mut leaving = Leaving::new();
-                    state.join_recent(&mut leaving);
-                    drop(state);
-                    self.give_back(leaving);
-                    state = self.lock();
-                }
-                Err(Error::WindowExhausted { .. }) if state.is_about_to_free() => {
-                    state.waiting += 1;
-                    let waited = self.moved.wait(state);
-                    state = waited.unwrap_or_else(PoisonError::into_inner);
-                    state.waiting -= 1;
-                }
-                taken => break taken?,
-            }
-        };
+        while let Err(refused) = state.take(extents, self.grain, all) {
+            state = self.await_room(extents, refused, state)?;
+        }
         let mut granted = 0;
         let mut is_ready = true;
         for kind in SectionKind::ALL {
-            if let Some(Taken { span, .. }) = taken[kind] {
+            if let Some(Taken { span, .. }) = all[kind] {
                 granted += span.size();
                 is_ready &= state.sub_windows[kind].is_ready(span);
             }
         }
         if !is_ready {
-            (taken, state) = self.make_all_ready(taken, state)?;
+            state = self.make_all_ready(all, state)?;
         }
         state.books.granted += granted;
-        Ok((taken, state))
+        Ok(state)
+    }
+
+    /// Makes memory free, or waits for another thread to do it, where what was `refused` may be granted then.
+    #[cold]
+    fn await_room<'a>(
+        &'a self,
+        extents: &PerKind<Extent>,
+        refused: Error,
+        mut state: MutexGuard<'a, State>,
+    ) -> Result<MutexGuard<'a, State>, Error> {
+        let mut needs = extents.iter();
+        let is_hopeless = needs.any(|(kind, extent)| extent.size() > self.plan.arenas[kind].size());
+        if is_hopeless || !matches!(refused, Error::WindowExhausted { .. }) {
+            return Err(refused);
+        }
+        if !state.retired.is_empty() {
+            drop(state);
+            self.reclaim()?;
+        } else if state.has_recent() {
+            let mut leaving = Leaving::new();
+            state.join_recent(&mut leaving);
+            drop(state);
+            self.give_back(leaving);
+        } else if state.is_about_to_free() {
+            state.waiting += 1;
+            let waited = self.moved.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+            return Ok(state);
+        } else {
+            return Err(refused);
+        }
+        Ok(self.lock())
     }
 
     /// Makes spans that were just taken writable, or gives them back.
     #[cold]
     fn make_all_ready<'a>(
         &'a self,
-        taken: PerKind<Option<Taken>>,
+        all: &mut PerKind<Option<Taken>>,
         mut state: MutexGuard<'a, State>,
-    ) -> Result<(PerKind<Option<Taken>>, MutexGuard<'a, State>), Error> {
+    ) -> Result<MutexGuard<'a, State>, Error> {
         let mut unready: SmallVec<[Unready; 3]> = SmallVec::new();
-        for (kind, taken) in taken.iter() {
+        for (kind, taken) in all.iter() {
             if let Some(Taken { span, .. }) = *taken {
                 let sub_window = &mut state.sub_windows[kind];
                 unready.push(Unready {
@@ -275,7 +294,7 @@ impl Shared {
         let made_ready = left.try_for_each(|unready| self.make_ready(unready));
         let mut state = self.lock();
         let Err(error) = made_ready else {
-            return Ok((taken, state));
+            return Ok(state);
         };
         for Unready { kind, missing, .. } in left {
             if let Some(missing) = *missing {
@@ -284,8 +303,8 @@ impl Shared {
         }
         // Not just put back: some may have their memory already, which nobody needs now.
         let mut leaving = Leaving::new();
-        for (kind, taken) in taken {
-            if let Some(taken) = taken {
+        for kind in SectionKind::ALL {
+            if let Some(taken) = all[kind].take() {
                 state.free(kind, taken, &mut leaving);
             }
         }

@@ -70,19 +70,22 @@ impl State {
         }
     }
 
+    /// Takes a span for each kind that has bytes, into `all`, where nothing is.
+    ///
     /// # Errors
     ///
     /// [`Error::WindowExhausted`], [`Error::AlignmentTooLarge`]. Nothing changed.
+    #[inline]
     pub(super) fn take(
         &mut self,
         extents: &PerKind<Extent>,
         grain: Align,
-    ) -> Result<PerKind<Option<Taken>>, Error> {
+        all: &mut PerKind<Option<Taken>>,
+    ) -> Result<(), Error> {
         for kind in SectionKind::ALL {
             // Also where there are no bytes: what was announced has to succeed later.
             check_alignment(extents[kind].align())?;
         }
-        let mut all = PerKind::default();
         for kind in SectionKind::ALL {
             let extent = &extents[kind];
             if extent.size() > 0 {
@@ -94,7 +97,7 @@ impl State {
                 all[kind] = taken;
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     fn take_one(&mut self, kind: SectionKind, extent: &Extent, grain: Align) -> Option<Taken> {
@@ -102,6 +105,7 @@ impl State {
         self.sub_windows[kind].take(size, extent.align().max(grain))
     }
 
+    #[cold]
     fn exhausted(&self, kind: SectionKind, extent: &Extent) -> Error {
         Error::WindowExhausted {
             kind,
@@ -111,10 +115,11 @@ impl State {
         }
     }
 
+    #[cold]
     /// Undoes [`take`](Self::take). Nothing was written to the spans.
-    fn put_back(&mut self, taken: PerKind<Option<Taken>>) {
-        for (kind, taken) in taken.into_iter().rev() {
-            if let Some(taken) = taken {
+    fn put_back(&mut self, all: &mut PerKind<Option<Taken>>) {
+        for kind in SectionKind::ALL.into_iter().rev() {
+            if let Some(taken) = all[kind].take() {
                 self.sub_windows[kind].cancel(taken.grant);
             }
         }

@@ -47,6 +47,18 @@ pub(super) struct SubWindow {
 pub(super) struct Taken {
     pub(super) grant: Grant,
     pub(super) span: Span,
+    /// Whether it holds traps in every byte, so that code needs no clearing.
+    pub(super) holds_traps: bool,
+}
+
+impl Taken {
+    fn new(grant: Grant, span: Span) -> Self {
+        Self {
+            grant,
+            span,
+            holds_traps: false,
+        }
+    }
 }
 
 /// Pages to be fetched.
@@ -89,13 +101,14 @@ impl SubWindow {
     }
 
     /// `None` may change once [recent](Self::has_recent) ones were joined.
+    #[inline]
     pub(super) fn take(&mut self, size: usize, align: Align) -> Option<Taken> {
         let recent = self.recent.take(size, align);
         if recent.is_some() {
             return recent;
         }
         let (grant, span) = self.spans.allocate(size, align)?;
-        Some(Taken { grant, span })
+        Some(Taken::new(grant, span))
     }
 
     /// Whether a span can be written to as it is, and nothing is good to fetch.
@@ -200,9 +213,10 @@ impl SubWindow {
     }
 
     /// A grant with its span again.
+    #[inline]
     pub(super) fn taken(&self, grant: Grant) -> Taken {
         let span = self.spans.span(&grant);
-        Taken { grant, span }
+        Taken::new(grant, span)
     }
 
     /// Pages of the span get their final permission. So are those to do that alignment left free in front of it and that never
@@ -215,9 +229,9 @@ impl SubWindow {
         }
         let holes = self.spans.holes_above(before).into_iter();
         let in_front = holes.filter(|hole| hole.span().end() <= span.start());
-        let taken = in_front.map(|hole| Taken {
-            grant: self.spans.take(hole, hole.span()),
-            span: hole.span(),
+        let taken = in_front.map(|hole| {
+            let grant = self.spans.take(hole, hole.span());
+            Taken::new(grant, hole.span())
         });
         taken.collect()
     }
@@ -242,14 +256,21 @@ impl SubWindow {
     }
 
     /// Takes a span back. Pages that are to go back to the system for it go to `leaving`.
+    #[inline]
     pub(super) fn free(&mut self, taken: Taken, mut leaving: impl FnMut(Returning)) {
         if taken.span.size() > Recent::LARGEST {
-            return self.join(taken.grant).into_iter().for_each(leaving);
+            self.join_one(taken.grant, leaving);
+            return;
         }
         if self.recent.is_full() {
             self.join_recent(&mut leaving);
         }
         self.recent.put(taken);
+    }
+
+    #[cold]
+    fn join_one(&mut self, grant: Grant, leaving: impl FnMut(Returning)) {
+        self.join(grant).into_iter().for_each(leaving);
     }
 
     /// Whether spans were given back that still stand alone.
@@ -258,6 +279,7 @@ impl SubWindow {
     }
 
     /// Joins them with what is free beside them.
+    #[cold]
     pub(super) fn join_recent(&mut self, mut leaving: impl FnMut(Returning)) {
         // From above, where what came last may be the topmost: the tail then takes one after the other.
         while let Some(taken) = self.recent.take_any() {

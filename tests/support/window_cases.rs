@@ -71,6 +71,7 @@ cases! {
     objects_of_many_managers_and_threads_do_not_overlap
     fresh_memory_is_zero_and_traps_when_it_is_used_again_as_well
     nothing_is_left_of_code_that_was_dropped
+    code_that_makes_room_for_code_of_its_size_is_traps_to_its_last_byte
     code_at_an_address_that_serves_again_is_the_new_code
     dropped_code_waits_for_others_and_not_for_long
     threads_that_unload_at_once_lose_no_byte

@@ -1,7 +1,7 @@
 //! The lives of objects in a window: many at once, on many threads, until the last of them goes. More of
 //! [`cases`](crate::cases).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -11,8 +11,8 @@ use nearcode::{
 };
 
 use crate::tools::{
-    assert_empty, assert_published, capacity, function, options, publish, range, request, run,
-    window,
+    assert_empty, assert_published, capacity, function, is_fresh, options, publish, range, request,
+    run, window,
 };
 
 pub fn objects_of_many_managers_and_threads_do_not_overlap(writing: Writing) {
@@ -327,4 +327,34 @@ pub fn a_window_lives_until_its_last_image(writing: Writing) {
         .unwrap();
     let late = late.finalize().unwrap();
     assert_eq!(run(&late, id), 6);
+}
+
+pub fn code_that_makes_room_for_code_of_its_size_is_traps_to_its_last_byte(writing: Writing) {
+    let window = window(writing);
+    let mut manager = SectionMemoryManager::in_window(&window);
+    let code = |size, align| request(SectionKind::Code, size, align);
+    // 28 bytes of 32: what is between sections and behind them is nobody's.
+    let ragged = [
+        code(5, 16),
+        code(7, 8),
+        code(9, 1).with_eh_frame_terminator(),
+    ];
+    let whole = [code(32, 16)];
+    let mut starts = BTreeSet::new();
+    const ROUNDS: usize = 700;
+    for round in 0..ROUNDS {
+        let sections = [&ragged[..], &whole[..]][round % 2];
+        let space = AllocationSpace::Sections(sections);
+        manager.reserve_allocation_space(&space).unwrap();
+        for section in sections {
+            let id = manager.allocate_section(section).unwrap();
+            let bytes = manager.section_mut(id).unwrap();
+            assert!(is_fresh(SectionKind::Code, bytes), "{round}: {bytes:x?}");
+            bytes.fill(0xab);
+            starts.insert(manager.address(id).unwrap());
+        }
+        drop(manager.finalize_memory().unwrap());
+    }
+    assert!(starts.len() < ROUNDS, "every place is used many times");
+    assert_empty(&window);
 }

@@ -192,6 +192,7 @@ impl Spans {
     }
 
     /// Where a grant lies: its size is what was asked for, rounded up to 16 bytes.
+    #[inline]
     pub(crate) fn span(&self, grant: &Grant) -> Span {
         let node = self.used(grant);
         bytes(node.start(), node.end())
